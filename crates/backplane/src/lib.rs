@@ -1,0 +1,138 @@
+//! How nodes tell each other, and remember.
+//!
+//! One road: whatever is published, on this node or another, goes down through [`Workers::push`] in the order in which the
+//! backplane took it. This crate knows topics, links and rosters; it knows no socket and no wire format of clients.
+//!
+//! Nothing here waits for a worker: pushing is a bounded queue's affair, and the queue answers for "full" (see [`Item`]).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use model::{ChannelKey, Delivery, Event, Member, Position, Refusal, Roster, UserId};
+
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// A worker's name for one of its subscriptions; the backplane carries it and never looks. The generation tells a slot's
+/// later tenant from its earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SubscriptionRef {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// A subscription that waits to be admitted.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub channel: Arc<ChannelKey>,
+    pub subscription: SubscriptionRef,
+    /// On presence channels.
+    pub member: Option<AskMember>,
+}
+
+#[derive(Clone, Debug)]
+pub struct AskMember {
+    pub member: Member,
+    /// The app's limit of members in a channel.
+    pub members_max: u32,
+}
+
+/// What comes down to a worker. One order for all of them: what is pushed first is worked off first within a channel, and
+/// a [`Item::LinkGap`] after everything that was pushed before it.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// Dropped when the worker's inbox is full; the inbox then puts a gap in its place. Member events have a reserve.
+    Deliver(Arc<Delivery>),
+    /// The answer to an [`Ask`]: from this place in the stream on the worker gets the channel's messages. On presence
+    /// channels with the members, the asker's own user included.
+    Admit {
+        channel: Arc<ChannelKey>,
+        subscription: SubscriptionRef,
+        roster: Option<Arc<Roster>>,
+        position: Option<Position>,
+    },
+    /// The other answer to an [`Ask`].
+    Refuse { channel: Arc<ChannelKey>, subscription: SubscriptionRef, refusal: Refusal },
+    /// The link to the backplane was lost and is back: any channel may have missed messages just before this.
+    LinkGap,
+}
+
+/// The workers of this node, as the backplane sees them. Implemented by the hub.
+pub trait Workers: Send + Sync + 'static {
+    /// 1 ..= 64.
+    fn count(&self) -> usize;
+
+    /// Never waits.
+    fn push(&self, worker: usize, item: Item);
+}
+
+/// Why a publish did not happen, or may not have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PublishError {
+    /// There is no link now, or the lane is full. It did not happen.
+    Unavailable,
+    /// No answer in time. It may have happened.
+    TimedOut,
+    /// The backplane said no; its words.
+    Refused(String),
+}
+
+/// How the link stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkStatus {
+    /// Never up so far.
+    Starting,
+    Up,
+    Down {
+        since: std::time::Instant,
+    },
+}
+
+/// Counters for the metrics text, summed since start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Messages taken from the backplane, and their bytes. Probes and confirmations do not count.
+    pub messages_in: u64,
+    pub bytes_in: u64,
+    /// Messages given to it, and their bytes.
+    pub messages_out: u64,
+    pub bytes_out: u64,
+    /// Links lost and made again.
+    pub reconnects: u64,
+    pub errors: u64,
+    /// Messages that were dropped, by reason.
+    pub dropped_malformed: u64,
+    pub dropped_too_large: u64,
+    /// Members of dead nodes that this node removed.
+    pub presence_expired: u64,
+    /// Internal events of an unknown name or version.
+    pub unknown_internal: u64,
+}
+
+/// What joins the nodes. All calls return at once; answers come down through [`Workers::push`].
+///
+/// A worker calls [`Backplane::ask`] for each subscription that it cannot admit by itself: the first of a channel and, on
+/// presence channels, every one. Each ask gets exactly one `Admit` or `Refuse`, unless the backplane is closed. Calls of one
+/// worker are worked off in their order.
+pub trait Backplane: Send + Sync + 'static {
+    fn ask(&self, worker: usize, ask: Ask);
+
+    /// The worker's last subscription of a channel is gone, after at least one of them was admitted.
+    fn leave(&self, worker: usize, channel: Arc<ChannelKey>);
+
+    /// One admitted presence subscription of this user is gone (or was gone when its `Admit` came). Exactly one for each
+    /// `Admit` on a presence channel, before the `leave`.
+    fn exit(&self, worker: usize, channel: Arc<ChannelKey>, user: UserId);
+
+    /// Takes its place in the order at the call, not when the future is polled. The event comes back down to this node's
+    /// own subscribers like any other.
+    fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>>;
+
+    fn status(&self) -> LinkStatus;
+
+    fn counters(&self) -> Counters;
+
+    /// Ends in order: waits until every `exit` made so far has reached the store, then stops. For the drain, after the last
+    /// connection is closed. Bounded by 5 s.
+    fn close(&self) -> BoxFuture<()>;
+}

@@ -1,0 +1,323 @@
+//! Signatures: when a client may listen, and when a request comes from the application.
+//!
+//! HMAC-SHA256 in lower-case hex with the app secret as key (pusher docs, "Generating authentication strings"). Every
+//! comparison takes the same time wherever the first difference is.
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest, Md5};
+use sha2::Sha256;
+
+use crate::app::{App, Secret};
+use crate::member::Member;
+use crate::refusal::{Reason, Refusal};
+use crate::socket_id::SocketId;
+
+/// How far `auth_timestamp` may be off, in seconds (pusher docs, HTTP API).
+pub const TIMESTAMP_WINDOW: u64 = 600;
+
+/// The hex signature of a text.
+pub fn sign(secret: &Secret, text: &[u8]) -> String {
+    hex::encode(mac(secret, text).finalize().into_bytes())
+}
+
+/// The MD5 of a body in hex, as `body_md5` wants it.
+pub fn body_md5(body: &[u8]) -> String {
+    hex::encode(Md5::digest(body))
+}
+
+/// True when one of the app's secrets made the signature.
+pub fn verify(app: &App, text: &[u8], signature: &str) -> bool {
+    let Ok(signature) = hex::decode(signature) else { return false };
+    app.secrets.iter().any(|secret| mac(secret, text).verify_slice(&signature).is_ok())
+}
+
+fn mac(secret: &Secret, text: &[u8]) -> Hmac<Sha256> {
+    // HMAC takes keys of any length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).expect("any key length");
+    mac.update(text);
+    mac
+}
+
+/// What is signed for a private (no `channel_data`) or presence subscription.
+pub fn channel_text(socket: SocketId, channel: &str, channel_data: Option<&str>) -> String {
+    match channel_data {
+        Some(data) => format!("{socket}:{channel}:{data}"),
+        None => format!("{socket}:{channel}"),
+    }
+}
+
+/// `key:signature` for a subscription, as the application's back end would answer.
+pub fn channel_auth(app: &App, socket: SocketId, channel: &str, channel_data: Option<&str>) -> Option<String> {
+    let secret = app.secrets.first()?;
+    Some(format!("{}:{}", app.key, sign(secret, channel_text(socket, channel, channel_data).as_bytes())))
+}
+
+/// Checks `key:signature` for a subscription. The key before the colon counts too.
+///
+/// # Errors
+/// `NotPermitted` with a text that says which part is wrong, and never what would be right.
+pub fn verify_channel(
+    app: &App,
+    socket: SocketId,
+    channel: &str,
+    auth: Option<&str>,
+    channel_data: Option<&str>,
+) -> Result<(), Refusal> {
+    let refused = |text: &'static str| Err(Refusal::new(Reason::NotPermitted, text));
+    let Some(auth) = auth.filter(|auth| !auth.is_empty()) else {
+        return refused("This channel needs a signature");
+    };
+    let Some((key, signature)) = auth.split_once(':') else {
+        return refused("The signature is not of the form key:signature");
+    };
+    if key != &*app.key {
+        return refused("The signature was made with the key of another app");
+    }
+    if !verify(app, channel_text(socket, channel, channel_data).as_bytes(), signature) {
+        return Err(Reason::NotPermitted.into());
+    }
+    Ok(())
+}
+
+/// Reads the member out of `channel_data`, after its signature held.
+///
+/// # Errors
+/// `BadMember` with the field that is wrong.
+pub fn member(app: &App, channel_data: &str) -> Result<Member, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        user_id: Option<&'a serde_json::value::RawValue>,
+        #[serde(borrow)]
+        user_info: Option<&'a serde_json::value::RawValue>,
+    }
+    let bad = |text: &'static str| Refusal::new(Reason::BadMember, text);
+    if !crate::json::is_shallow(channel_data.as_bytes()) {
+        return Err(bad("channel_data is nested too deeply"));
+    }
+    let data: Data = serde_json::from_str(channel_data).map_err(|_| bad("channel_data is not a JSON object"))?;
+    let id = data.user_id.map(|raw| raw.get()).ok_or_else(|| bad("channel_data has no user_id"))?;
+    let id: String = match id.as_bytes()[0] {
+        b'"' => serde_json::from_str(id).map_err(|_| bad("user_id is not text"))?,
+        b'0'..=b'9' | b'-' => id.to_owned(),
+        _ => return Err(bad("user_id is neither text nor a number")),
+    };
+    if id.is_empty() || id.chars().count() > crate::app::USER_ID_MAX {
+        return Err(bad("user_id has no or more than 128 characters"));
+    }
+    let info = data.user_info.filter(|info| info.get() != "null");
+    if info.is_some_and(|info| info.get().len() > app.limits.user_info_bytes) {
+        return Err(bad("user_info is too large"));
+    }
+    Ok(Member { id: id.into(), info: info.map(crate::json::RawJson::from_raw) })
+}
+
+/// The text that signs an HTTP request: method, path, and all query parameters but `auth_signature`, keys in lower case
+/// and sorted, values as they are meant (not percent-encoded).
+pub fn request_text(method: &str, path: &str, query: &[(String, String)]) -> String {
+    let mut pairs: Vec<(String, &str)> =
+        query.iter().map(|(k, v)| (k.to_lowercase(), v.as_str())).filter(|(k, _)| k != "auth_signature").collect();
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    let joined = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
+    format!("{}\n{path}\n{joined}", method.to_uppercase())
+}
+
+/// The query that a client of the HTTP API adds to its request, `auth_signature` included.
+pub fn sign_request(
+    key: &str,
+    secret: &Secret,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    now: u64,
+) -> Vec<(String, String)> {
+    let pair = |k: &str, v: String| (k.to_owned(), v);
+    let mut query = vec![
+        pair("auth_key", key.to_owned()),
+        pair("auth_timestamp", now.to_string()),
+        pair("auth_version", "1.0".to_owned()),
+    ];
+    if !body.is_empty() {
+        query.push(pair("body_md5", body_md5(body)));
+    }
+    let signature = sign(secret, request_text(method, path, &query).as_bytes());
+    query.push(pair("auth_signature", signature));
+    query
+}
+
+/// A signed HTTP request as it arrived.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    /// As requested, and percent-decoded: SDKs sign the one or the other.
+    pub raw_path: &'a str,
+    pub path: &'a str,
+    pub query: &'a [(String, String)],
+    pub body: &'a [u8],
+}
+
+/// Why a request is not the application's; the words are fit for the answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestRefused {
+    /// The value of the metric label `kind`.
+    pub kind: &'static str,
+    pub text: String,
+}
+
+/// Checks a request of the HTTP API at the time `now`, in seconds since 1970.
+///
+/// # Errors
+/// The first of: parameter missing or given twice, foreign key, old timestamp, wrong body MD5, wrong signature.
+pub fn verify_request(app: &App, request: &Request<'_>, now: u64) -> Result<(), RequestRefused> {
+    let refused = |kind, text: String| RequestRefused { kind, text };
+    let one = |name: &str| -> Result<&str, RequestRefused> {
+        let mut found = request.query.iter().filter(|(k, _)| k.eq_ignore_ascii_case(name));
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Ok(value),
+            (None, _) => Err(refused("http_signature", format!("The query has no {name}"))),
+            _ => Err(refused("http_signature", format!("The query has more than one {name}"))),
+        }
+    };
+    if one("auth_key")? != &*app.key {
+        return Err(refused("http_signature", "auth_key is not the key of this app".into()));
+    }
+    let stamp = one("auth_timestamp")?;
+    match stamp.parse::<u64>() {
+        Ok(stamp) if stamp.abs_diff(now) <= TIMESTAMP_WINDOW => {}
+        Ok(_) => {
+            let text = format!("auth_timestamp {stamp} is more than {TIMESTAMP_WINDOW} s from the server's time {now}");
+            return Err(refused("timestamp", text));
+        }
+        Err(_) => return refused("timestamp", "auth_timestamp is not a number of seconds".into()),
+    }
+    if one("auth_version")? != "1.0" {
+        return Err(refused("http_signature", "auth_version is not 1.0".into()));
+    }
+    if !request.body.is_empty() && !one("body_md5")?.eq_ignore_ascii_case(&body_md5(request.body)) {
+        return Err(refused("http_signature", "body_md5 is not the MD5 of the body".into()));
+    }
+    let signature = one("auth_signature")?;
+    let fits = |path: &str| verify(app, request_text(request.method, path, request.query).as_bytes(), signature);
+    if fits(request.raw_path) || (request.path != request.raw_path && fits(request.path)) {
+        return Ok(());
+    }
+    Err(refused(
+        "http_signature",
+        "auth_signature does not fit the request (method, path, query and body are signed)".into(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AppLimits;
+
+    fn app() -> App {
+        App {
+            id: "3".into(),
+            key: "278d425bdf160c739803".into(),
+            secrets: vec![Secret::new("7ad3773142a6692b25b8")],
+            redis_prefix: "".into(),
+            client_events: Default::default(),
+            activity_timeout: 30,
+            on_gap: Default::default(),
+            limits: AppLimits::default(),
+        }
+    }
+
+    fn socket() -> SocketId {
+        SocketId::new(1234, 1234).unwrap()
+    }
+
+    // The vectors of pusher docs, "auth-signatures" and "rest-api".
+    #[test]
+    fn channel_signatures_are_pushers() {
+        let app = app();
+        let key = &app.key;
+        let check = |channel: &str, data: Option<&str>, hex: &str| {
+            let auth = format!("{key}:{hex}");
+            assert_eq!(channel_auth(&app, socket(), channel, data).as_deref(), Some(&*auth));
+            assert_eq!(verify_channel(&app, socket(), channel, Some(&auth), data), Ok(()));
+        };
+        check("private-foobar", None, "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4");
+        check(
+            "presence-foobar",
+            Some(r#"{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#),
+            "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80",
+        );
+    }
+
+    #[test]
+    fn a_signature_is_worth_nothing_elsewhere() {
+        let app = app();
+        let auth = channel_auth(&app, socket(), "private-a", None).unwrap();
+        let hex = auth.split_once(':').unwrap().1;
+        let refused = |channel: &str, auth: Option<&str>, data: Option<&str>| {
+            assert!(verify_channel(&app, socket(), channel, auth, data).is_err(), "{channel} {auth:?}");
+        };
+        refused("private-b", Some(&auth), None);
+        refused("private-a", Some(&auth), Some("{}"));
+        refused("private-a", Some(&format!("other:{hex}")), None);
+        refused("private-a", Some(hex), None);
+        refused("private-a", Some(""), None);
+        refused("private-a", None, None);
+        refused("private-a", Some(&auth[..auth.len() - 2]), None);
+        let other = SocketId::new(1234, 1235).unwrap();
+        assert!(verify_channel(&app, other, "private-a", Some(&auth), None).is_err());
+    }
+
+    #[test]
+    fn members_are_read_from_signed_data() {
+        let app = app();
+        let member = |data: &str| member(&app, data).map(|m| (m.id.to_string(), m.info.map(|i| i.as_str().to_owned())));
+        assert_eq!(member(r#"{"user_id":10}"#), Ok(("10".into(), None)));
+        assert_eq!(member(r#"{"user_id":"a","user_info":{"n":1.0}}"#), Ok(("a".into(), Some(r#"{"n":1.0}"#.into()))));
+        for wrong in
+            ["", "[]", "{}", r#"{"user_id":null}"#, r#"{"user_id":{}}"#, r#"{"user_id":""}"#, r#"{"user_id":true}"#]
+        {
+            assert!(member(wrong).is_err(), "{wrong}");
+        }
+        assert!(member(&format!(r#"{{"user_id":"{}"}}"#, "x".repeat(129))).is_err());
+        assert!(member(&format!(r#"{{"user_id":"1","user_info":"{}"}}"#, "x".repeat(1024))).is_err());
+    }
+
+    fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    #[test]
+    fn request_signatures_are_pushers() {
+        let query = query(&[
+            ("auth_version", "1.0"),
+            ("auth_key", "278d425bdf160c739803"),
+            ("auth_timestamp", "1353088179"),
+            ("body_md5", "ec365a775a4cd0599faeb73354201b6f"),
+        ]);
+        assert_eq!(
+            sign(&app().secrets[0], request_text("post", "/apps/3/events", &query).as_bytes()),
+            "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"
+        );
+    }
+
+    #[test]
+    fn requests_are_checked_to_the_letter() {
+        let app = app();
+        let body = b"{\"name\":\"foo\"}";
+        let now = 1_700_000_000;
+        let query = sign_request(&app.key, &app.secrets[0], "POST", "/apps/3/events", body, now);
+        let request = |query: &[(String, String)], path: &str, body: &[u8], now: u64| {
+            let request = Request { method: "POST", raw_path: path, path, query, body };
+            verify_request(&app, &request, now).map_err(|e| e.text)
+        };
+        assert_eq!(request(&query, "/apps/3/events", body, now + 600), Ok(()));
+        assert!(request(&query, "/apps/3/events", body, now + 601).unwrap_err().contains("auth_timestamp"));
+        assert!(request(&query, "/apps/3/events", b"{}", now).unwrap_err().contains("body_md5"));
+        assert!(request(&query, "/apps/4/events", body, now).unwrap_err().contains("auth_signature"));
+        let mut twice = query.clone();
+        twice.push(("auth_key".into(), "x".into()));
+        assert!(request(&twice, "/apps/3/events", body, now).unwrap_err().contains("more than one"));
+        let foreign = sign_request("other", &app.secrets[0], "POST", "/apps/3/events", body, now);
+        assert!(request(&foreign, "/apps/3/events", body, now).unwrap_err().contains("auth_key"));
+        assert!(request(&[], "/apps/3/events", body, now).is_err());
+    }
+}

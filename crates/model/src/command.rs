@@ -1,0 +1,44 @@
+//! What a client asks, whatever its spelling.
+
+use crate::channel::ChannelName;
+use crate::json::RawJson;
+use crate::refusal::Refusal;
+
+/// What a dialect wants back with the answer to a command (a `ref`, an identifier). The hub carries it and never looks.
+pub type Tag = Option<Box<str>>;
+
+/// What a client offers to show that it may subscribe.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Proof {
+    /// `key:hex`, as Pusher signs; empty counts as absent.
+    pub auth: Option<Box<str>>,
+    /// Part of the signed text; on presence channels it names the member. Exactly as sent.
+    pub channel_data: Option<Box<str>>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    Subscribe {
+        channel: ChannelName,
+        proof: Proof,
+    },
+    Unsubscribe {
+        channel: ChannelName,
+    },
+    /// A client event: to all others on the channel.
+    Whisper {
+        channel: ChannelName,
+        event: Box<str>,
+        data: RawJson,
+    },
+}
+
+/// What one message from a client leads to.
+#[derive(Debug)]
+pub enum Action {
+    Command(Command, Tag),
+    /// The payload of one message back to this connection.
+    Reply(Vec<u8>),
+    /// The connection is to be closed with this refusal.
+    Close(Refusal),
+}

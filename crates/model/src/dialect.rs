@@ -1,0 +1,107 @@
+//! The seam to the client families: how one spells what a client asks and what it is told.
+//!
+//! A dialect is pure: no I/O, no clock, no tables of its own. What must be remembered for a connection is a small
+//! [`State`] that the connection owns and hands in.
+
+use crate::command::{Action, Tag};
+use crate::delivery::Broadcast;
+use crate::notice::Notice;
+use crate::refusal::Refusal;
+
+/// Which bytes an event becomes. Subscriptions with the same encoding (and framing) share one run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Encoding {
+    /// Index in the table of dialects.
+    pub dialect: u8,
+    /// The dialect's own: a protocol version, with or without envelope.
+    pub variant: u8,
+}
+
+/// A connection's place in its dialect. Small: every connection has one.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct State {
+    /// The dialect's own.
+    pub variant: u8,
+    /// Unreadable messages in a row.
+    pub strikes: u8,
+}
+
+/// A connection attempt, as far as a dialect may look.
+#[derive(Debug)]
+pub struct OpenRequest<'a> {
+    /// What follows the dialect's path: Pusher's app key.
+    pub path_rest: &'a str,
+    /// Decoded, in order.
+    pub query: &'a [(String, String)],
+}
+
+impl OpenRequest<'_> {
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A connection that the dialect can serve.
+#[derive(Debug)]
+pub struct Opening {
+    /// The app's key; `None` means the node's first app.
+    pub app_key: Option<Box<str>>,
+    pub state: State,
+    /// What the URL already asked for: executed right after the welcome.
+    pub commands: Vec<(crate::command::Command, Tag)>,
+}
+
+/// When a silent connection is asked whether it lives, and when it is given up, both in seconds of silence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    pub ping_after: u32,
+    pub dead_after: u32,
+}
+
+/// A message from a client.
+#[derive(Debug)]
+pub enum Message<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// The last words to a client.
+#[derive(Debug)]
+pub struct Goodbye {
+    /// A message before the close; empty: none.
+    pub message: Vec<u8>,
+    pub code: u16,
+    pub reason: Box<str>,
+}
+
+/// One client family. All functions append one message's payload, without framing, to `out`; appending nothing means that
+/// this family does not tell.
+pub trait Dialect: Send + Sync + 'static {
+    /// The value of the metric label `dialect`.
+    fn name(&self) -> &'static str;
+
+    /// Reads the URL.
+    ///
+    /// # Errors
+    /// The refusal with which the connection is closed as soon as it is open. The state in it spells the goodbye.
+    fn open(&self, request: &OpenRequest<'_>) -> Result<Opening, (Refusal, State)>;
+
+    /// Reads one message into what is to be done, in order. Never fails: what cannot be read becomes a reply, and too much
+    /// of it a close.
+    fn decode(&self, state: &mut State, message: Message<'_>, out: &mut Vec<Action>);
+
+    /// Spells what one client is told.
+    fn notice(&self, state: &State, notice: &Notice<'_>, out: &mut Vec<u8>);
+
+    /// The encoding of a connection's subscriptions.
+    fn encoding(&self, state: &State) -> Encoding;
+
+    /// Spells what all subscribers of a channel hear.
+    fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>);
+
+    /// `activity_timeout`: the app's, in seconds.
+    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat;
+
+    /// Spells the end.
+    fn goodbye(&self, state: &State, refusal: &Refusal) -> Goodbye;
+}

@@ -1,0 +1,46 @@
+//! What one client is told.
+
+use crate::channel::ChannelName;
+use crate::command::Tag;
+use crate::member::Roster;
+use crate::position::Position;
+use crate::refusal::Refusal;
+use crate::socket_id::SocketId;
+
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// First of all.
+    Welcome {
+        socket_id: SocketId,
+        activity_timeout: u32,
+    },
+    /// From here on the client hears the channel. `roster` on presence channels, the client's own user included.
+    Subscribed {
+        channel: &'a ChannelName,
+        roster: Option<&'a Roster>,
+        position: Option<&'a Position>,
+        tag: &'a Tag,
+    },
+    Unsubscribed {
+        channel: &'a ChannelName,
+        tag: &'a Tag,
+    },
+    /// A subscribe that was refused; the connection stays.
+    SubscribeRefused {
+        channel: &'a str,
+        refusal: &'a Refusal,
+        tag: &'a Tag,
+    },
+    /// Any other command that was refused; the connection stays.
+    Refused {
+        channel: Option<&'a str>,
+        refusal: &'a Refusal,
+        tag: &'a Tag,
+    },
+    /// A whisper was taken.
+    Published {
+        tag: &'a Tag,
+    },
+    /// Messages of any of the client's channels may have been lost just before this.
+    Gap,
+}
