@@ -188,7 +188,7 @@ pub fn verify_request(app: &App, request: &Request<'_>, now: u64) -> Result<(), 
             let text = format!("auth_timestamp {stamp} is more than {TIMESTAMP_WINDOW} s from the server's time {now}");
             return Err(refused("timestamp", text));
         }
-        Err(_) => return refused("timestamp", "auth_timestamp is not a number of seconds".into()),
+        Err(_) => return Err(refused("timestamp", "auth_timestamp is not a number of seconds".into())),
     }
     if one("auth_version")? != "1.0" {
         return Err(refused("http_signature", "auth_version is not 1.0".into()));
