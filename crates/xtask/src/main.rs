@@ -1,2 +1,38 @@
-//! .
-fn main() {}
+//! What a developer types: `cargo xtask test` is the whole gate, the others prove what is too slow for every day.
+//!
+//! Nothing but the standard library, so that this builds in a second on a fresh clone.
+
+mod chroot;
+mod needs;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask test          install what the tests need, check style and lints, build, run all tests
+cargo xtask chroot-test   the same in a fresh Debian made for it (needs root and debootstrap)";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["test"] => test::run(),
+        ["chroot-test"] => chroot::run(),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
