@@ -102,6 +102,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// `activity_timeout`: the app's, in seconds.
     fn heartbeat(&self, activity_timeout: u32) -> Heartbeat;
 
+    /// True where a refused subscribe can only be told by closing the connection with the refusal.
+    fn refused_subscribe_closes(&self, _state: &State) -> bool {
+        false
+    }
+
     /// Spells the end.
     fn goodbye(&self, state: &State, refusal: &Refusal) -> Goodbye;
 }

@@ -37,10 +37,6 @@ pub enum Notice<'a> {
         refusal: &'a Refusal,
         tag: &'a Tag,
     },
-    /// A whisper was taken.
-    Published {
-        tag: &'a Tag,
-    },
     /// Messages of any of the client's channels may have been lost just before this.
     Gap,
 }

@@ -1,0 +1,337 @@
+//! Pusher Channels, protocol 5 to 7 (pusher docs, "Pusher Channels protocol"; behaviour of pusher-js 8).
+//!
+//! A frame is one JSON object with `event`, `channel`, `data`, `user_id`. What the server sends has `data` as a *string*
+//! ("double encoding"), errors and whispers apart. A whisper keeps the JSON type in which it was sent.
+
+use std::borrow::Cow;
+
+use model::channel::ChannelName;
+use model::dialect::Goodbye;
+use model::json::{self, RawJson};
+use model::refusal::{Reason, Refusal};
+use model::{Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest, Opening};
+use model::{Proof, Roster, State, event};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{PUSHER, strike};
+
+pub(crate) struct Pusher;
+
+/// Seconds after an unanswered ping until the connection is given up (pusher docs, "Ping and pong": 30).
+const PONG_TIMEOUT: u32 = 30;
+
+/// The protocol that a client without `protocol` speaks: hand-written ones and health checks leave it out.
+const PROTOCOL_DEFAULT: u8 = 7;
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ChannelData<'a> {
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    auth: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel_data: Option<&'a RawValue>,
+}
+
+impl Dialect for Pusher {
+    fn name(&self) -> &'static str {
+        "pusher"
+    }
+
+    fn open(&self, request: &OpenRequest<'_>) -> Result<Opening, (Refusal, State)> {
+        let state = |variant| State { variant, strikes: 0 };
+        let refused = |reason: Reason| Err((reason.into(), state(PROTOCOL_DEFAULT)));
+        let protocol = match request.query("protocol") {
+            None => PROTOCOL_DEFAULT,
+            Some(text) => match text.parse::<i64>() {
+                Ok(version @ 5..=7) => version as u8,
+                Ok(_) => return refused(Reason::UnsupportedProtocol),
+                Err(_) => return refused(Reason::BadVersion),
+            },
+        };
+        Ok(Opening { app_key: Some(request.path_rest.into()), state: state(protocol), commands: Vec::new() })
+    }
+
+    fn decode(&self, state: &mut State, message: Message<'_>, out: &mut Vec<Action>) {
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => return out.push(Action::Close(Reason::BinaryFrame.into())),
+        };
+        let frame = json::is_shallow(text.as_bytes()).then(|| serde_json::from_str::<Frame>(text).ok()).flatten();
+        let Some((event, frame)) = frame.and_then(|frame| Some((string(frame.event?)?, frame))) else {
+            return strike(state, error(&Reason::BadFrame.into()), out);
+        };
+        state.strikes = 0;
+        match &*event {
+            "pusher:ping" => out.push(Action::Reply(br#"{"event":"pusher:pong","data":"{}"}"#.to_vec())),
+            "pusher:pong" => {}
+            "pusher:subscribe" => out.push(subscribe(frame.data)),
+            "pusher:unsubscribe" => out.extend(unsubscribe(frame.data)),
+            name if name.starts_with(event::CLIENT_PREFIX) => out.push(whisper(name, &frame)),
+            name => out.push(unknown(name)),
+        }
+    }
+
+    fn notice(&self, _state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
+        match notice {
+            Notice::Welcome { socket_id, activity_timeout } => {
+                let data = format!(r#"{{"socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#);
+                frame("pusher:connection_established", None, out);
+                json::push_string(out, &data);
+                out.push(b'}');
+            }
+            Notice::Subscribed { channel, roster, .. } => {
+                frame("pusher_internal:subscription_succeeded", Some(channel.as_str()), out);
+                json::push_string(out, &roster.map_or(Cow::Borrowed("{}"), |roster| presence(roster).into()));
+                out.push(b'}');
+            }
+            Notice::SubscribeRefused { channel, refusal, .. } => {
+                out.extend(subscription_error(channel, refusal));
+            }
+            Notice::Refused { refusal, .. } => out.extend(error(refusal)),
+            Notice::Gap => out.extend_from_slice(br#"{"event":"fanfare:gap","data":"{}"}"#),
+            // Pusher's servers do not answer an unsubscribe.
+            Notice::Unsubscribed { .. } => {}
+        }
+    }
+
+    fn encoding(&self, _state: &State) -> Encoding {
+        // Protocols 5 to 7 spell channel events alike.
+        Encoding { dialect: PUSHER as u8, variant: 0 }
+    }
+
+    fn broadcast(&self, _encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
+        match broadcast {
+            Broadcast::Event(event) => channel_event(channel, event, out),
+            Broadcast::Joined(member) => {
+                let mut data = br#"{"user_id":"#.to_vec();
+                json::push_string(&mut data, &member.id);
+                if let Some(info) = &member.info {
+                    data.extend_from_slice(br#","user_info":"#);
+                    data.extend_from_slice(info.as_str().as_bytes());
+                }
+                data.push(b'}');
+                member_event("pusher_internal:member_added", channel, &data, out);
+            }
+            Broadcast::Left(user) => {
+                let mut data = br#"{"user_id":"#.to_vec();
+                json::push_string(&mut data, user);
+                data.push(b'}');
+                member_event("pusher_internal:member_removed", channel, &data, out);
+            }
+            Broadcast::Gap => {
+                frame("fanfare:gap", Some(channel), out);
+                out.extend_from_slice(br#""{}"}"#);
+            }
+        }
+    }
+
+    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat {
+        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout.saturating_add(PONG_TIMEOUT) }
+    }
+
+    fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {
+        // WebSocket's own codes speak for themselves; Pusher's come with the event that error listeners expect.
+        let message = if refusal.code() >= 4000 { error(refusal) } else { Vec::new() };
+        Goodbye { message, code: refusal.code(), reason: refusal.text().into() }
+    }
+}
+
+fn subscribe(data: Option<&RawValue>) -> Action {
+    let mut unescaped = String::new();
+    let data = match channel_data(data, &mut unescaped) {
+        Ok(data) => data,
+        Err(answer) => return answer,
+    };
+    let Some(channel) = data.channel.and_then(string) else {
+        return refuse("pusher:subscribe without a channel name");
+    };
+    let refused =
+        |reason: Reason, text: &'static str| Action::Reply(subscription_error(&channel, &Refusal::new(reason, text)));
+    let name = match channel_name(&channel) {
+        Ok(name) => name,
+        Err(text) => return refused(Reason::BadChannel, text),
+    };
+    let Ok(auth) = optional_string(data.auth) else {
+        return refused(Reason::NotPermitted, "auth is not a string");
+    };
+    let Ok(channel_data) = optional_string(data.channel_data) else {
+        return refused(Reason::BadMember, "channel_data is not a string of JSON");
+    };
+    Action::Command(Command::Subscribe { channel: name, proof: Proof { auth, channel_data } }, None)
+}
+
+fn unsubscribe(data: Option<&RawValue>) -> Option<Action> {
+    let mut unescaped = String::new();
+    let data = match channel_data(data, &mut unescaped) {
+        Ok(data) => data,
+        Err(answer) => return Some(answer),
+    };
+    let Some(channel) = data.channel.and_then(string) else {
+        return Some(refuse("pusher:unsubscribe without a channel name"));
+    };
+    // A name that cannot exist is an unknown subscription, and those are no error.
+    let channel = ChannelName::new(&channel).ok()?;
+    Some(Action::Command(Command::Unsubscribe { channel }, None))
+}
+
+fn whisper(event: &str, frame: &Frame<'_>) -> Action {
+    let Some(channel) = frame.channel.and_then(string) else {
+        return refuse("A client event without a channel name");
+    };
+    if event.len() > event::NAME_MAX {
+        return refuse("The event name is longer than 200 bytes");
+    }
+    let Ok(channel) = ChannelName::new(&channel) else {
+        return Action::Reply(error(&Reason::BadChannel.into()));
+    };
+    let data = frame.data.map_or_else(RawJson::null, RawJson::from_raw);
+    Action::Command(Command::Whisper { channel, event: event.into(), data }, None)
+}
+
+fn unknown(event: &str) -> Action {
+    let shown: String = event.chars().take(64).collect();
+    Action::Reply(error(&Refusal::new(Reason::UnknownCommand, format!("Unknown event {shown}"))))
+}
+
+fn refuse(text: &'static str) -> Action {
+    Action::Reply(error(&Refusal::new(Reason::BadFrame, text)))
+}
+
+/// `data` of (un)subscribe: an object, or (some clients) a string that holds one.
+fn channel_data<'a>(data: Option<&'a RawValue>, unescaped: &'a mut String) -> Result<ChannelData<'a>, Action> {
+    let text = data.map_or("", RawValue::get);
+    let text = if text.starts_with('"') {
+        *unescaped = serde_json::from_str(text).unwrap_or_default();
+        if !json::is_shallow(unescaped.as_bytes()) {
+            return Err(refuse("data is nested too deeply"));
+        }
+        unescaped.as_str()
+    } else {
+        text
+    };
+    serde_json::from_str(text).map_err(|_| refuse("data is not an object"))
+}
+
+/// Pusher's character set (pusher docs, "Channel naming conventions").
+fn channel_name(text: &str) -> Result<ChannelName, &'static str> {
+    let name = ChannelName::new(text).map_err(|bad| bad.0)?;
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b)) {
+        return Err("The channel name has a character other than A-Z a-z 0-9 _ - = @ , . ;");
+    }
+    Ok(name)
+}
+
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+fn optional_string(raw: Option<&RawValue>) -> Result<Option<Box<str>>, ()> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) => string(raw).map(|text| Some(text.into())).ok_or(()),
+    }
+}
+
+/// Appends a frame up to its data.
+fn frame(event: &str, channel: Option<&str>, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"event":"#);
+    json::push_string(out, event);
+    if let Some(channel) = channel {
+        out.extend_from_slice(br#","channel":"#);
+        json::push_string(out, channel);
+    }
+    out.extend_from_slice(br#","data":"#);
+}
+
+fn channel_event(channel: &str, event: &Event, out: &mut Vec<u8>) {
+    frame(&event.name, Some(channel), out);
+    if event.is_client_event() {
+        out.extend_from_slice(event.data.as_str().as_bytes());
+    } else {
+        json::push_as_string(out, &event.data);
+    }
+    if let Some(user) = &event.user_id {
+        out.extend_from_slice(br#","user_id":"#);
+        json::push_string(out, user);
+    }
+    out.push(b'}');
+}
+
+fn member_event(event: &str, channel: &str, data: &[u8], out: &mut Vec<u8>) {
+    frame(event, Some(channel), out);
+    // Built from strings just above.
+    json::push_string(out, std::str::from_utf8(data).unwrap_or("{}"));
+    out.push(b'}');
+}
+
+/// `{"presence":{"ids":[…],"hash":{…},"count":n}}`. `hash` is an object even when empty; ids are strings.
+fn presence(roster: &Roster) -> String {
+    let mut out = br#"{"presence":{"ids":["#.to_vec();
+    for (index, id) in roster.0.keys().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, id);
+    }
+    out.extend_from_slice(br#"],"hash":{"#);
+    for (index, (id, info)) in roster.0.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, id);
+        out.push(b':');
+        out.extend_from_slice(info.as_ref().map_or("null", RawJson::as_str).as_bytes());
+    }
+    out.extend_from_slice(format!(r#"}},"count":{}}}}}"#, roster.len()).as_bytes());
+    // Built from strings only.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// `pusher:error`. Its data is an object (pusher docs), its code `null` where the table has no number.
+fn error(refusal: &Refusal) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    frame("pusher:error", None, &mut out);
+    let code = match refusal.code() {
+        0 => "null".to_owned(),
+        code => code.to_string(),
+    };
+    out.extend_from_slice(format!(r#"{{"code":{code},"message":"#).as_bytes());
+    json::push_string(&mut out, refusal.text());
+    out.extend_from_slice(b"}}");
+    out
+}
+
+/// The form that reaches `channel.bind('pusher:subscription_error')` and Echo's `.error()`.
+fn subscription_error(channel: &str, refusal: &Refusal) -> Vec<u8> {
+    let kind = match refusal.reason {
+        Reason::NotPermitted => "AuthError",
+        Reason::MembersFull | Reason::TooManySubscriptions => "LimitReached",
+        Reason::Unavailable => "Unavailable",
+        _ => "InvalidSubscription",
+    };
+    let mut out = Vec::with_capacity(160);
+    frame("pusher:subscription_error", Some(channel), &mut out);
+    out.extend_from_slice(format!(r#"{{"type":"{kind}","error":"#).as_bytes());
+    json::push_string(&mut out, refusal.text());
+    out.extend_from_slice(format!(r#","status":{}}}}}"#, refusal.status()).as_bytes());
+    out
+}
+
+#[cfg(test)]
+#[path = "pusher_tests.rs"]
+mod tests;

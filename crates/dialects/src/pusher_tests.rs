@@ -1,0 +1,189 @@
+//! Pusher frames, in and out, byte for byte.
+
+use super::*;
+use model::{Member, SocketId};
+
+fn decode(text: &str) -> String {
+    let mut out = Vec::new();
+    Pusher.decode(&mut State::default(), Message::Text(text), &mut out);
+    let shown = out.into_iter().map(|action| match action {
+        Action::Command(Command::Subscribe { channel, proof }, None) => {
+            format!("subscribe {channel} {:?} {:?}", proof.auth, proof.channel_data)
+        }
+        Action::Command(Command::Unsubscribe { channel }, None) => format!("unsubscribe {channel}"),
+        Action::Command(Command::Whisper { channel, event, data }, None) => {
+            format!("whisper {channel} {event} {}", data.as_str())
+        }
+        Action::Reply(bytes) => String::from_utf8(bytes).unwrap(),
+        other => format!("{other:?}"),
+    });
+    shown.collect::<Vec<_>>().join("\n")
+}
+
+fn broadcast(broadcast: Broadcast) -> String {
+    let mut out = Vec::new();
+    Pusher.broadcast(Encoding { dialect: 0, variant: 0 }, "presence-room", &broadcast, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn notice(notice: Notice<'_>) -> String {
+    let mut out = Vec::new();
+    Pusher.notice(&State::default(), &notice, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_clients_ask() {
+    let check = |text: &str, expected: &str| assert_eq!(decode(text), expected, "{text}");
+    check(r#"{"event":"pusher:ping","data":{}}"#, r#"{"event":"pusher:pong","data":"{}"}"#);
+    check(r#"{"event": "pusher:ping"}"#, r#"{"event":"pusher:pong","data":"{}"}"#);
+    check(r#"{"event":"pusher:pong","data":{}}"#, "");
+    check(r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"news"}}"#, r#"subscribe news Some("") None"#);
+    check(r#"{"event":"pusher:subscribe","data":"{\"channel\":\"news\"}"}"#, "subscribe news None None");
+    check(
+        r#"{"event":"pusher:subscribe","data":{"auth":"K:h","channel_data":"{\"user_id\":\"a\"}","channel":"presence-x"}}"#,
+        r#"subscribe presence-x Some("K:h") Some("{\"user_id\":\"a\"}")"#,
+    );
+    check(r#"{"event":"pusher:unsubscribe","data":{"channel":"news"}}"#, "unsubscribe news");
+    check(
+        r#"{"event":"client-t","channel":"private-x","data":{"on" : true}}"#,
+        r#"whisper private-x client-t {"on" : true}"#,
+    );
+    check(r#"{"event":"client-t","channel":"private-x"}"#, "whisper private-x client-t null");
+}
+
+#[test]
+fn what_cannot_be_read_is_answered() {
+    let deep = format!("{}{}", r#"{"event":"x","data":"#, "[".repeat(30_000));
+    for text in ["", "x", "[]", "{}", "null", r#"{"event":1}"#, r#"{"event":null}"#, r#"{"event":"a""#, &deep] {
+        let answer = decode(text);
+        assert!(answer.starts_with(r#"{"event":"pusher:error","data":{"code":null,"#), "{answer}");
+    }
+}
+
+#[test]
+fn wrong_types_are_refused_by_name() {
+    let error = |text: &str| {
+        let answer = decode(text);
+        assert!(answer.starts_with(r#"{"event":"pusher:error","data":{"code":null"#), "{text} {answer}");
+    };
+    error(r#"{"event":"pusher:subscribe"}"#);
+    error(r#"{"event":"pusher:subscribe","data":7}"#);
+    error(r#"{"event":"pusher:subscribe","data":{}}"#);
+    error(r#"{"event":"pusher:subscribe","data":{"channel":["a"]}}"#);
+    error(r#"{"event":"pusher:unsubscribe","data":{"channel":{}}}"#);
+    error(r#"{"event":"client-x","channel":5,"data":{}}"#);
+    error(r#"{"event":"client-x","data":{}}"#);
+    error(r#"{"event":"pusher:nonsense","data":{}}"#);
+    error(r#"{"event":"pusher_internal:member_added","channel":"a","data":{}}"#);
+    let refused = |text: &str, channel: &str| {
+        let answer = decode(text);
+        let start = format!(r#"{{"event":"pusher:subscription_error","channel":"{channel}","data":{{"type":""#);
+        assert!(answer.starts_with(&start), "{text} {answer}");
+    };
+    refused(r#"{"event":"pusher:subscribe","data":{"channel":"private-a","auth":7}}"#, "private-a");
+    refused(r#"{"event":"pusher:subscribe","data":{"channel":"presence-a","channel_data":{}}}"#, "presence-a");
+    refused(r#"{"event":"pusher:subscribe","data":{"channel":"a b"}}"#, "a b");
+    refused(r#"{"event":"pusher:subscribe","data":{"channel":"a:b"}}"#, "a:b");
+    refused(r#"{"event":"pusher:subscribe","data":{"channel":""}}"#, "");
+    refused(r##"{"event":"pusher:subscribe","data":{"channel":"#server-to-user-1"}}"##, "#server-to-user-1");
+}
+
+#[test]
+fn the_twentieth_unreadable_message_in_a_row_closes() {
+    let mut state = State::default();
+    let mut out = Vec::new();
+    for _ in 0..19 {
+        Pusher.decode(&mut state, Message::Text("x"), &mut out);
+    }
+    Pusher.decode(&mut state, Message::Text(r#"{"event":"pusher:pong"}"#), &mut out);
+    for _ in 0..19 {
+        Pusher.decode(&mut state, Message::Text("x"), &mut out);
+    }
+    assert!(out.iter().all(|action| matches!(action, Action::Reply(_))));
+    Pusher.decode(&mut state, Message::Text("x"), &mut out);
+    let last = out.pop();
+    assert!(matches!(&last, Some(Action::Close(refusal)) if refusal.code() == 4100), "{last:?}");
+}
+
+#[test]
+fn channel_events_are_double_encoded_and_whispers_are_not() {
+    let event = |name: &str, data: &str| Event::new(name, RawJson::parse(data).unwrap());
+    assert_eq!(
+        broadcast(Broadcast::Event(event(r"App\Events\Hi", r#"{"m":"é/"}"#))),
+        r#"{"event":"App\\Events\\Hi","channel":"presence-room","data":"{\"m\":\"é/\"}"}"#
+    );
+    assert_eq!(
+        broadcast(Broadcast::Event(event("e", r#""{\"m\":1}""#))),
+        r#"{"event":"e","channel":"presence-room","data":"{\"m\":1}"}"#
+    );
+    let mut whisper = event("client-typing", r#"{"on":true}"#);
+    whisper.user_id = Some("a".into());
+    assert_eq!(
+        broadcast(Broadcast::Event(whisper)),
+        r#"{"event":"client-typing","channel":"presence-room","data":{"on":true},"user_id":"a"}"#
+    );
+}
+
+#[test]
+fn members_come_and_go() {
+    let member = Member { id: "10".into(), info: RawJson::parse(r#"{"n":"Ada"}"#) };
+    assert_eq!(
+        broadcast(Broadcast::Joined(member.clone())),
+        r#"{"event":"pusher_internal:member_added","channel":"presence-room","data":"{\"user_id\":\"10\",\"user_info\":{\"n\":\"Ada\"}}"}"#
+    );
+    assert_eq!(
+        broadcast(Broadcast::Left("10".into())),
+        r#"{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"10\"}"}"#
+    );
+    let roster = Roster([(member.id, member.info), ("a".into(), None)].into());
+    let channel = ChannelName::new("presence-room").unwrap();
+    assert_eq!(
+        notice(Notice::Subscribed { channel: &channel, roster: Some(&roster), position: None, tag: &None }),
+        r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"ids\":[\"10\",\"a\"],\"hash\":{\"10\":{\"n\":\"Ada\"},\"a\":null},\"count\":2}}"}"#
+    );
+}
+
+#[test]
+fn notices_and_the_end() {
+    let channel = ChannelName::new("news").unwrap();
+    assert_eq!(
+        notice(Notice::Welcome { socket_id: SocketId::new(187, 4021).unwrap(), activity_timeout: 30 }),
+        r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"187.4021\",\"activity_timeout\":30}"}"#
+    );
+    assert_eq!(
+        notice(Notice::Subscribed { channel: &channel, roster: None, position: None, tag: &None }),
+        r#"{"event":"pusher_internal:subscription_succeeded","channel":"news","data":"{}"}"#
+    );
+    assert_eq!(
+        notice(Notice::SubscribeRefused { channel: "private-x", refusal: &Reason::NotPermitted.into(), tag: &None }),
+        r#"{"event":"pusher:subscription_error","channel":"private-x","data":{"type":"AuthError","error":"The signature does not fit this socket and channel","status":401}}"#
+    );
+    assert_eq!(notice(Notice::Unsubscribed { channel: &channel, tag: &None }), "");
+    let goodbye = Pusher.goodbye(&State::default(), &Reason::UnknownApp.into());
+    assert_eq!(
+        goodbye.message,
+        br#"{"event":"pusher:error","data":{"code":4001,"message":"Application does not exist"}}"#
+    );
+    assert_eq!((goodbye.code, &*goodbye.reason), (4001, "Application does not exist"));
+    assert!(Pusher.goodbye(&State::default(), &Reason::FrameTooLarge.into()).message.is_empty());
+}
+
+#[test]
+fn protocol_versions() {
+    let open = |version: Option<&str>| {
+        let query: Vec<_> = version.map(|v| ("protocol".to_owned(), v.to_owned())).into_iter().collect();
+        Pusher
+            .open(&OpenRequest { path_rest: "key", query: &query })
+            .map(|o| o.state.variant)
+            .map_err(|(r, _)| r.code())
+    };
+    assert_eq!(open(None), Ok(7));
+    assert_eq!(open(Some("5")), Ok(5));
+    assert_eq!(open(Some("7")), Ok(7));
+    assert_eq!(open(Some("8")), Err(4007));
+    assert_eq!(open(Some("4")), Err(4007));
+    assert_eq!(open(Some("-1")), Err(4007));
+    assert_eq!(open(Some("abc")), Err(4006));
+    assert_eq!(open(Some("")), Err(4006));
+}
