@@ -34,6 +34,8 @@ pub enum Reason {
     PongTimeout,
     ShuttingDown,
     BinaryFrame,
+    ProtocolError,
+    NotUtf8,
     FrameTooLarge,
     BadFrame,
     UnknownCommand,
@@ -66,7 +68,7 @@ use Advice::{ComeBackLater, ComeBackNow, Stay, StayAway};
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub const TABLE: [Row; 23] = [
+pub const TABLE: [Row; 25] = [
     row(Reason::UnknownApp, 4001, 404, "Application does not exist", "The key in the URL belongs to no app.", StayAway, "unknown_app"),
     row(Reason::PathNotFound, 4005, 404, "Path not found", "No dialect is served at this path.", StayAway, "path"),
     row(Reason::BadVersion, 4006, 400, "Invalid version string format", "`protocol` is not a number.", StayAway, "protocol"),
@@ -80,6 +82,8 @@ pub const TABLE: [Row; 23] = [
     row(Reason::PongTimeout, 4201, 408, "Pong reply not received", "Silence for the activity timeout, and no answer to a ping.", ComeBackNow, "ping_timeout"),
     row(Reason::ShuttingDown, 1012, 503, "Service restart", "A second signal ended the process at once.", ComeBackLater, "drain"),
     row(Reason::BinaryFrame, 1003, 400, "Binary messages are not supported", "A binary frame on a text protocol.", ComeBackLater, "error"),
+    row(Reason::ProtocolError, 1002, 400, "The frame breaks the WebSocket protocol", "A frame that RFC 6455 forbids.", ComeBackLater, "error"),
+    row(Reason::NotUtf8, 1007, 400, "A text message is not UTF-8", "A text message with other bytes.", ComeBackLater, "error"),
     row(Reason::FrameTooLarge, 1009, 413, "The message is too large", "A message above `limits.frame_bytes`.", ComeBackLater, "error"),
     row(Reason::BadFrame, 0, 400, "The message is not a JSON object with the expected fields", "A message that cannot be read.", Stay, "bad_frame"),
     row(Reason::UnknownCommand, 0, 400, "Unknown command", "A message of a kind that does not exist.", Stay, "unknown_command"),

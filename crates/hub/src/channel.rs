@@ -1,0 +1,129 @@
+//! One channel on one worker: who is subscribed here, and what waits to be told to them.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use model::{ChannelKey, ChannelKind, Delivery, Encoding, Position, Refusal, Roster, Tag};
+
+use crate::connection::Connection;
+use crate::run::Batch;
+
+/// A subscription's place in its channel.
+pub(crate) struct Entry {
+    pub(crate) connection: Rc<Connection>,
+    /// Tells this tenant of the slot from earlier ones. Unique in the worker until it wraps at 2^32.
+    pub(crate) generation: u32,
+    pub(crate) encoding: Encoding,
+    /// False while it waits for its `Admit`: it hears nothing yet.
+    pub(crate) admitted: bool,
+}
+
+/// What waits in a channel, in the order of the stream.
+pub(crate) enum Queued {
+    Deliver(Arc<Delivery>),
+    Admit {
+        slot: u32,
+        generation: u32,
+        roster: Option<Arc<Roster>>,
+        position: Option<Position>,
+    },
+    Refuse {
+        slot: u32,
+        generation: u32,
+        refusal: Refusal,
+    },
+    /// The success of an already admitted subscription is said again.
+    Repeat {
+        slot: u32,
+        generation: u32,
+        tag: Tag,
+    },
+}
+
+/// A fan-out under way.
+pub(crate) struct Cursor {
+    pub(crate) at: u32,
+    /// Newcomers lie behind this.
+    pub(crate) end: u32,
+    pub(crate) batch: Batch,
+    /// What the batch counts against the inbox.
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Channel {
+    /// Its slot in the worker.
+    pub(crate) number: u32,
+    pub(crate) key: Arc<ChannelKey>,
+    pub(crate) kind: ChannelKind,
+    entries: Vec<Option<Entry>>,
+    holes: Vec<u32>,
+    pub(crate) admitted: u32,
+    /// The backplane sends this worker the channel's messages: an `Admit` has come, no `leave` has gone since.
+    pub(crate) listed: bool,
+    pub(crate) queue: VecDeque<Queued>,
+    pub(crate) cursor: Option<Box<Cursor>>,
+    /// It stands in the line of channels with work.
+    pub(crate) active: bool,
+    /// The members as this worker's clients know them, on presence channels.
+    pub(crate) roster: Option<Arc<Roster>>,
+}
+
+impl Channel {
+    pub(crate) fn new(number: u32, key: Arc<ChannelKey>) -> Self {
+        Self {
+            number,
+            kind: key.name.kind(),
+            key,
+            entries: Vec::new(),
+            holes: Vec::new(),
+            admitted: 0,
+            listed: false,
+            queue: VecDeque::new(),
+            cursor: None,
+            active: false,
+            roster: None,
+        }
+    }
+
+    /// Holes are filled only while no cursor is on the channel: a newcomer must not hear a batch that began before it.
+    pub(crate) fn insert(&mut self, entry: Entry) -> u32 {
+        if self.cursor.is_none()
+            && let Some(slot) = self.holes.pop()
+        {
+            self.entries[slot as usize] = Some(entry);
+            return slot;
+        }
+        if self.entries.is_empty() {
+            // Most channels have one subscriber.
+            self.entries.reserve_exact(1);
+        }
+        self.entries.push(Some(entry));
+        self.entries.len() as u32 - 1
+    }
+
+    /// Makes a hole at once, also under a cursor.
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        let entry = self.entries.get_mut(slot as usize)?.take()?;
+        self.holes.push(slot);
+        self.admitted -= u32::from(entry.admitted);
+        Some(entry)
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> Option<&Entry> {
+        self.entries.get(slot as usize)?.as_ref()
+    }
+
+    /// The subscription of that name, unless it is gone.
+    pub(crate) fn find_mut(&mut self, slot: u32, generation: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(slot as usize)?.as_mut().filter(|entry| entry.generation == generation)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holes.len() == self.entries.len()
+    }
+
+    pub(crate) fn end(&self) -> u32 {
+        self.entries.len() as u32
+    }
+}

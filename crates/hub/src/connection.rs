@@ -1,0 +1,250 @@
+//! One client: its subscriptions, its dialect's state, its way out. Belongs to one worker for life.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use model::{App, Dialect, Framing, SocketId, State, Tag, UserId};
+
+use crate::outbox::{Outbox, Sink};
+use crate::stats::{LinkStats, WorkerStats};
+
+/// With more than this in its outbox a connection is not read from: who does not listen is not heard.
+const READ_WHILE_BELOW: usize = 64 << 10;
+
+/// What all connections of a worker share.
+pub(crate) struct Shared {
+    /// Whole seconds since the worker began.
+    pub(crate) now: Cell<u32>,
+    /// Bytes in all outboxes.
+    pub(crate) queued: Cell<usize>,
+    /// Bytes one outbox may hold.
+    pub(crate) outbox_max: usize,
+    pub(crate) stats: Arc<WorkerStats>,
+}
+
+impl Shared {
+    fn queue(&self, bytes: usize) {
+        self.queued.set(self.queued.get() + bytes);
+        self.stats.queued_bytes.set(self.queued.get() as u64);
+    }
+
+    fn unqueue(&self, bytes: usize) {
+        self.queued.set(self.queued.get().saturating_sub(bytes));
+        self.stats.queued_bytes.set(self.queued.get() as u64);
+    }
+}
+
+/// A connection's side of a subscription.
+pub(crate) struct Subscription {
+    /// The channel's slot in the worker, and the subscription's in the channel.
+    pub(crate) channel: u32,
+    pub(crate) slot: u32,
+    /// On presence channels.
+    pub(crate) user: Option<UserId>,
+    /// Goes back with the answer.
+    pub(crate) tag: Tag,
+}
+
+pub struct Connection {
+    pub(crate) id: SocketId,
+    pub(crate) slot: u32,
+    pub(crate) app: Arc<App>,
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) framing: Framing,
+    pub(crate) state: Cell<State>,
+    pub(crate) subscriptions: RefCell<Vec<Subscription>>,
+    /// When something last came from the client, in the worker's seconds.
+    pub(crate) seen: Cell<u32>,
+    /// Asked whether it lives, and not heard since.
+    pub(crate) pinged: Cell<bool>,
+    pub(crate) stats: Arc<LinkStats>,
+    sink: Sink,
+    outbox: RefCell<Outbox>,
+    /// Of the task that reads and flushes; woken only when there is something to flush or the end has come.
+    waker: RefCell<Option<Waker>>,
+    /// Why it is being closed. Set once.
+    closing: Cell<Option<&'static str>>,
+    shared: Rc<Shared>,
+}
+
+/// Who a connection is, for [`Connection::new`].
+pub(crate) struct Identity {
+    pub(crate) id: SocketId,
+    pub(crate) slot: u32,
+    pub(crate) app: Arc<App>,
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) state: State,
+    pub(crate) stats: Arc<LinkStats>,
+}
+
+/// The outbox is over its limit: the connection is to be closed.
+#[derive(Debug)]
+pub(crate) struct Slow;
+
+/// What a connection's task is to do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Wait for the client.
+    Read,
+    /// Wait for the socket to take more; do not read.
+    Hold,
+    /// Flush what is left and end.
+    Close,
+    /// The socket is gone.
+    Broken,
+}
+
+impl Connection {
+    pub(crate) fn new(identity: Identity, framing: Framing, sink: Sink, shared: Rc<Shared>) -> Self {
+        let Identity { id, slot, app, dialect, state, stats } = identity;
+        Self {
+            id,
+            slot,
+            app,
+            dialect,
+            framing,
+            state: Cell::new(state),
+            subscriptions: RefCell::default(),
+            seen: Cell::new(shared.now.get()),
+            pinged: Cell::new(false),
+            stats,
+            sink,
+            outbox: RefCell::default(),
+            waker: RefCell::default(),
+            closing: Cell::new(None),
+            shared,
+        }
+    }
+
+    pub fn id(&self) -> SocketId {
+        self.id
+    }
+
+    /// The socket, for the transport's reads.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// Bytes of a transport's own (a pong, the reply to a close): they keep their place among the frames. The limit does
+    /// not apply; what a client can make a transport say is bounded by not reading from the slow.
+    pub fn send_own(&self, bytes: &[u8]) {
+        self.write(&[Bytes::copy_from_slice(bytes)]);
+    }
+
+    /// Writes whole frames, in one write where the socket takes them; what it does not take waits.
+    pub(crate) fn send(&self, slices: &[Bytes]) -> Result<(), Slow> {
+        if self.closing.get().is_some() {
+            return Ok(());
+        }
+        let outbox = self.outbox.borrow();
+        let total: usize = slices.iter().map(Bytes::len).sum();
+        if !outbox.is_empty() && outbox.bytes() + total > self.shared.outbox_max {
+            return Err(Slow);
+        }
+        drop(outbox);
+        self.stats.sent_bytes.add(total as u64);
+        self.write(slices);
+        Ok(())
+    }
+
+    fn write(&self, slices: &[Bytes]) {
+        let mut outbox = self.outbox.borrow_mut();
+        let before = outbox.bytes();
+        if before > 0 {
+            // Its task already waits for the socket.
+            outbox.push_rest(slices, 0);
+        } else {
+            match self.sink.try_write(slices) {
+                Ok(n) => outbox.push_rest(slices, n),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => outbox.push_rest(slices, 0),
+                // The reading side finds out.
+                Err(_) => {}
+            }
+            if !outbox.is_empty() {
+                self.wake();
+            }
+        }
+        let added = outbox.bytes() - before;
+        if added > 0 {
+            self.shared.queue(added);
+        }
+    }
+
+    /// Flushes, and says what comes next. The task is woken again when that changes.
+    pub fn poll_turn(&self, cx: &mut Context<'_>) -> Turn {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        let flushed = self.poll_flush(cx);
+        match (self.closing.get(), flushed) {
+            (_, Poll::Ready(false)) => Turn::Broken,
+            (Some(_), _) => Turn::Close,
+            (None, Poll::Ready(true)) => Turn::Read,
+            (None, Poll::Pending) if self.outbox.borrow().bytes() > READ_WHILE_BELOW => Turn::Hold,
+            (None, Poll::Pending) => Turn::Read,
+        }
+    }
+
+    /// Ready when nothing waits any more (`true`) or the socket is broken (`false`).
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut outbox = self.outbox.borrow_mut();
+        while !outbox.is_empty() {
+            match self.sink.poll_write_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) => {}
+            }
+            match outbox.write_to(&self.sink) {
+                Ok(written) => self.shared.unqueue(written),
+                Err(_) => return Poll::Ready(false),
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    /// Says the last words and lets the task end. `label`: the reason, for the counters.
+    pub(crate) fn begin_close(&self, label: &'static str, last_words: Bytes) {
+        if self.closing.get().is_none() {
+            self.write(&[last_words]);
+            self.closing.set(Some(label));
+            self.wake();
+        }
+    }
+
+    /// Why it is being closed.
+    pub fn closing(&self) -> Option<&'static str> {
+        self.closing.get()
+    }
+
+    /// Gives the outbox's memory back, at the very end.
+    pub(crate) fn forget_outbox(&self) {
+        let bytes = self.outbox.borrow_mut().clear();
+        self.shared.unqueue(bytes);
+    }
+
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.borrow().bytes()
+    }
+
+    /// True while the socket is so far behind that its client is not heard: its silence means nothing.
+    pub(crate) fn is_held(&self) -> bool {
+        self.outbox_bytes() > READ_WHILE_BELOW
+    }
+
+    /// Something came from the client.
+    pub fn touch(&self) {
+        self.seen.set(self.shared.now.get());
+        self.pinged.set(false);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a socket has not taken yet, and the socket.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+
+/// Slices given to one `writev`.
+const SLICES_MAX: usize = 64;
+
+/// Where a connection's bytes go.
+#[derive(Debug)]
+pub enum Sink {
+    Plain(TcpStream),
+}
+
+impl Sink {
+    pub(crate) fn try_write(&self, slices: &[Bytes]) -> io::Result<usize> {
+        let Self::Plain(stream) = self;
+        match slices {
+            [one] => stream.try_write(one),
+            many => {
+                let mut parts = [IoSlice::new(&[]); SLICES_MAX];
+                let count = many.len().min(SLICES_MAX);
+                for (part, bytes) in parts.iter_mut().zip(many) {
+                    *part = IoSlice::new(bytes);
+                }
+                stream.try_write_vectored(&parts[..count])
+            }
+        }
+    }
+
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self::Plain(stream) = self;
+        stream.try_read(buffer)
+    }
+
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Plain(stream) = self;
+        stream.poll_read_ready(cx)
+    }
+
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Plain(stream) = self;
+        stream.poll_write_ready(cx)
+    }
+}
+
+/// A queue of shared bytes. Empty, it owns no memory.
+#[derive(Default, Debug)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Bytes that wait. Shared runs count whole.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.queue.push_back(bytes);
+    }
+
+    /// Drops the first `n` bytes of `slices` and keeps the rest.
+    pub(crate) fn push_rest(&mut self, slices: &[Bytes], mut n: usize) {
+        for bytes in slices {
+            let skipped = n.min(bytes.len());
+            n -= skipped;
+            if skipped < bytes.len() {
+                self.push(bytes.slice(skipped..));
+            }
+        }
+    }
+
+    /// Writes what the sink takes. `Ok(n)`: n bytes are gone.
+    pub(crate) fn write_to(&mut self, sink: &Sink) -> io::Result<usize> {
+        let mut written = 0;
+        while self.bytes > 0 {
+            let (head, _) = self.queue.as_slices();
+            let n = match sink.try_write(&head[..head.len().min(SLICES_MAX)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            self.advance(n);
+            written += n;
+        }
+        Ok(written)
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        self.bytes -= n;
+        while n > 0 {
+            let Some(first) = self.queue.front_mut() else { break };
+            if n < first.len() {
+                first.advance(n);
+                return;
+            }
+            n -= first.len();
+            self.queue.pop_front();
+        }
+        if self.bytes == 0 {
+            // A socket that was slow once must not hold its queue's memory for life.
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Forgets everything; returns how much that was.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.queue = VecDeque::new();
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_write_keeps_the_rest_in_order() {
+        let mut outbox = Outbox::default();
+        outbox.push_rest(&[Bytes::from_static(b"abc"), Bytes::from_static(b"def")], 4);
+        assert_eq!((outbox.bytes(), &outbox.queue[0][..]), (2, &b"ef"[..]));
+        outbox.push(Bytes::from_static(b"gh"));
+        outbox.advance(3);
+        assert_eq!((outbox.bytes(), &outbox.queue[0][..]), (1, &b"h"[..]));
+        outbox.advance(1);
+        assert!(outbox.is_empty() && outbox.queue.capacity() == 0);
+    }
+}

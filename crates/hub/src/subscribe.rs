@@ -1,0 +1,221 @@
+//! Coming to a channel and leaving it.
+//!
+//! A subscription is pending until its `Admit` has travelled the channel's own road, so that no event comes before the
+//! success frame and none after it is missed. On a channel that is not presence and already has an admitted subscription
+//! here, the worker admits by itself, between two batches, while the link is up.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use backplane::{Ask, AskMember, LinkStatus, SubscriptionRef};
+use model::Position;
+use model::{Access, ChannelKey, ChannelKind, ChannelName, Member, Notice, Proof, Reason, Refusal, Roster, Tag, auth};
+
+use crate::channel::{Channel, Entry, Queued};
+use crate::connection::{Connection, Subscription};
+use crate::shard::{Departure, Shard};
+
+impl Shard {
+    pub(crate) fn subscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, proof: Proof, tag: Tag) {
+        let kind = name.kind();
+        let key = ChannelKey { app: connection.app.id.clone(), name };
+        if let Some(slot) = self.names.get(&key).copied()
+            && self.repeat(connection, slot, &tag)
+        {
+            return;
+        }
+        match permit(connection, &key.name, kind, &proof) {
+            Ok(member) => {
+                connection.stats.count_subscribe(kind, None);
+                self.ask(connection, key, member, tag);
+            }
+            Err(refusal) => self.refuse_subscribe(connection, &key.name, kind, &refusal, &tag),
+        }
+    }
+
+    /// A second subscribe of the same connection: the success is said again, nothing else changes (reference servers but
+    /// Pusher's own do so; users take Pusher's error for a failure). False when it is no second one.
+    fn repeat(&mut self, connection: &Rc<Connection>, channel_slot: u32, tag: &Tag) -> bool {
+        let subscriptions = connection.subscriptions.borrow();
+        let Some(subscription) = subscriptions.iter().find(|s| s.channel == channel_slot) else { return false };
+        let slot = subscription.slot;
+        drop(subscriptions);
+        let Some(channel) = self.channels.get_mut(channel_slot) else { return false };
+        let Some(entry) = channel.get(slot) else { return false };
+        // While it is pending the answer is on its way.
+        if entry.admitted {
+            let repeat = Queued::Repeat { slot, generation: entry.generation, tag: tag.clone() };
+            channel.queue.push_back(repeat);
+            self.advance_if_at_rest(channel_slot);
+        }
+        true
+    }
+
+    fn refuse_subscribe(
+        &mut self,
+        connection: &Rc<Connection>,
+        name: &ChannelName,
+        kind: ChannelKind,
+        refusal: &Refusal,
+        tag: &Tag,
+    ) {
+        connection.stats.count_subscribe(kind, Some(refusal));
+        self.tell(connection, &Notice::SubscribeRefused { channel: name.as_str(), refusal, tag });
+        if connection.dialect.refused_subscribe_closes(&connection.state.get()) {
+            self.doom(connection, refusal.clone());
+        }
+    }
+
+    /// Takes the place, and admits or asks the backplane.
+    fn ask(&mut self, connection: &Rc<Connection>, key: ChannelKey, member: Option<Member>, tag: Tag) {
+        let channel_slot = self.channel_slot(key);
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let Some(channel) = self.channels.get_mut(channel_slot) else { return };
+        let encoding = connection.dialect.encoding(&connection.state.get());
+        let slot = channel.insert(Entry { connection: connection.clone(), generation, encoding, admitted: false });
+        let user = member.as_ref().map(|member| member.id.clone());
+        let mut subscriptions = connection.subscriptions.borrow_mut();
+        if subscriptions.is_empty() {
+            subscriptions.reserve_exact(1);
+        }
+        subscriptions.push(Subscription { channel: channel_slot, slot, user: user.clone(), tag });
+        drop(subscriptions);
+        if member.is_none() && channel.admitted > 0 && self.backplane.status() == LinkStatus::Up {
+            channel.queue.push_back(Queued::Admit { slot, generation, roster: None, position: None });
+            self.advance_if_at_rest(channel_slot);
+            return;
+        }
+        if let Some(user) = user {
+            self.asked.insert(generation, user);
+        }
+        let members_max = connection.app.limits.members;
+        let ask = Ask {
+            channel: channel.key.clone(),
+            subscription: SubscriptionRef { slot, generation },
+            member: member.map(|member| AskMember { member, members_max }),
+        };
+        self.backplane.ask(self.worker, ask);
+    }
+
+    /// From here on the subscription hears the channel. The channel is lifted out of its slot.
+    pub(crate) fn admit(
+        &mut self,
+        channel: &mut Channel,
+        subscription: SubscriptionRef,
+        roster: Option<Arc<Roster>>,
+        position: Option<&Position>,
+    ) {
+        let user = self.asked.remove(&subscription.generation);
+        if roster.is_some() {
+            channel.roster = roster;
+        }
+        let Some(entry) = channel.find_mut(subscription.slot, subscription.generation) else {
+            // It left before it was let in.
+            if let Some(user) = user {
+                self.depart(Departure::Exit(channel.key.clone(), user));
+            }
+            return;
+        };
+        entry.admitted = true;
+        let connection = entry.connection.clone();
+        channel.admitted += 1;
+        connection.stats.subscriptions.add(1);
+        let tag = take_tag(&connection, channel, subscription.slot);
+        self.tell_subscribed(&connection, channel, position, &tag);
+    }
+
+    pub(crate) fn tell_subscribed(
+        &mut self,
+        connection: &Rc<Connection>,
+        channel: &Channel,
+        position: Option<&Position>,
+        tag: &Tag,
+    ) {
+        let roster = channel.roster.as_deref();
+        self.tell(connection, &Notice::Subscribed { channel: &channel.key.name, roster, position, tag });
+    }
+
+    /// The backplane said no. The channel is lifted out of its slot.
+    pub(crate) fn refuse_pending(&mut self, channel: &mut Channel, subscription: SubscriptionRef, refusal: &Refusal) {
+        self.asked.remove(&subscription.generation);
+        if channel.find_mut(subscription.slot, subscription.generation).is_none() {
+            return;
+        }
+        let Some(entry) = channel.remove(subscription.slot) else { return };
+        let tag = take_tag(&entry.connection, channel, subscription.slot);
+        let number = channel.number;
+        let mut subscriptions = entry.connection.subscriptions.borrow_mut();
+        subscriptions.retain(|s| s.channel != number || s.slot != subscription.slot);
+        drop(subscriptions);
+        let name = channel.key.name.clone();
+        self.refuse_subscribe(&entry.connection, &name, channel.kind, refusal, &tag);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, tag: &Tag) {
+        let key = ChannelKey { app: connection.app.id.clone(), name };
+        let mut subscriptions = connection.subscriptions.borrow_mut();
+        let place = self.names.get(&key).and_then(|slot| subscriptions.iter().position(|s| s.channel == *slot));
+        let removed = place.map(|place| subscriptions.swap_remove(place));
+        drop(subscriptions);
+        if let Some(subscription) = removed {
+            self.remove_subscription(connection, subscription);
+        }
+        self.tell(connection, &Notice::Unsubscribed { channel: &key.name, tag });
+    }
+
+    /// Makes the hole and tells the backplane what follows from it. The subscription is no longer in the connection's list.
+    pub(crate) fn remove_subscription(&mut self, connection: &Rc<Connection>, subscription: Subscription) {
+        let Some(channel) = self.channels.get_mut(subscription.channel) else { return };
+        let Some(entry) = channel.remove(subscription.slot) else { return };
+        let key = channel.key.clone();
+        let empty = channel.is_empty();
+        let listed = empty && std::mem::take(&mut channel.listed);
+        let at_rest = empty && !channel.active;
+        if entry.admitted {
+            connection.stats.subscriptions.sub(1);
+            if let Some(user) = subscription.user {
+                self.depart(Departure::Exit(key.clone(), user));
+            }
+        }
+        if listed {
+            self.depart(Departure::Leave(key));
+        }
+        if at_rest && let Some(channel) = self.channels.remove(subscription.channel) {
+            self.forget_channel(&channel);
+        }
+    }
+}
+
+/// Limits, then signature, then member: the first "no" is the answer.
+fn permit(
+    connection: &Connection,
+    name: &ChannelName,
+    kind: ChannelKind,
+    proof: &Proof,
+) -> Result<Option<Member>, Refusal> {
+    let app = &connection.app;
+    if connection.subscriptions.borrow().len() >= app.limits.channels_per_connection {
+        return Err(Reason::TooManySubscriptions.into());
+    }
+    let data = proof.channel_data.as_deref();
+    match kind.access {
+        Access::Public => Ok(None),
+        Access::User => Err(Refusal::new(Reason::NotPermitted, "This channel is for the signed-in user only")),
+        Access::Private => {
+            auth::verify_channel(app, connection.id, name.as_str(), proof.auth.as_deref(), data)?;
+            Ok(None)
+        }
+        Access::Presence => {
+            auth::verify_channel(app, connection.id, name.as_str(), proof.auth.as_deref(), data)?;
+            let data = data.ok_or_else(|| Refusal::new(Reason::BadMember, "A presence channel needs channel_data"))?;
+            auth::member(app, data).map(Some)
+        }
+    }
+}
+
+fn take_tag(connection: &Connection, channel: &Channel, slot: u32) -> Tag {
+    let mut subscriptions = connection.subscriptions.borrow_mut();
+    let number = subscriptions.iter().position(|s| s.slot == slot && s.channel == channel.number);
+    number.and_then(|number| subscriptions[number].tag.take())
+}

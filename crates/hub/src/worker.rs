@@ -1,0 +1,169 @@
+//! One thread of the engine: a shard, the loop that drains its inbox, and its clock.
+
+use std::cell::RefCell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backplane::Backplane;
+use model::{App, Message, Opening, Reason, Refusal};
+
+use crate::connection::Connection;
+use crate::hub::Hub;
+use crate::outbox::Sink;
+use crate::shard::Shard;
+
+/// Steps in which a spread close or a drain moves on.
+const STEP: Duration = Duration::from_millis(20);
+
+pub struct Worker {
+    shard: RefCell<Shard>,
+    hub: Arc<Hub>,
+    number: usize,
+}
+
+impl Worker {
+    /// `number`: 0 ..< workers. Lives on the thread that calls [`Worker::run`].
+    pub fn new(hub: Arc<Hub>, backplane: Arc<dyn Backplane>, number: usize) -> Rc<Self> {
+        Rc::new(Self { shard: RefCell::new(Shard::new(hub.clone(), backplane, number)), hub, number })
+    }
+
+    /// Drains the inbox for ever. Must run in a `LocalSet`.
+    pub async fn run(self: Rc<Self>) {
+        let clock = self.clone();
+        tokio::task::spawn_local(async move { clock.tick().await });
+        loop {
+            self.hub.inboxes[self.number].filled().await;
+            while self.turn() {
+                tokio::task::yield_now().await;
+            }
+            self.ask_back();
+        }
+    }
+
+    fn turn(&self) -> bool {
+        let mut shard = self.shard.borrow_mut();
+        // Each turn takes what is there, so that frames meet on their way down.
+        self.hub.inboxes[self.number].take(&mut shard.backlog);
+        shard.turn()
+    }
+
+    async fn tick(&self) {
+        let began = Instant::now();
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            interval.tick().await;
+            // Whole seconds for 136 years.
+            self.shard.borrow_mut().tick(began.elapsed().as_secs() as u32);
+        }
+    }
+
+    /// Takes in a connection whose handshake is done.
+    ///
+    /// # Panics
+    /// When `dialect` is not a number in the table of dialects.
+    pub fn open(self: &Rc<Self>, sink: Sink, app: Arc<App>, dialect: u8, opening: Opening) -> Rc<Connection> {
+        let connection = self.shard.borrow_mut().open(sink, app, dialect, opening);
+        self.send_whispers();
+        connection
+    }
+
+    /// Does what a message asks. Call [`Connection::touch`] for every frame, this for messages.
+    pub fn receive(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
+        self.shard.borrow_mut().receive(connection, message);
+        self.send_whispers();
+    }
+
+    /// Closes a connection; its task then sees `Turn::Close`.
+    pub fn close(&self, connection: &Rc<Connection>, refusal: impl Into<Refusal>) {
+        self.shard.borrow_mut().close(connection, &refusal.into());
+    }
+
+    /// The link is over. `label`: why, where the connection was not being closed by us.
+    pub fn end(&self, connection: &Rc<Connection>, label: &'static str) {
+        self.shard.borrow_mut().end(connection, label);
+    }
+
+    /// Open connections, those that are being closed included.
+    pub fn connections(&self) -> usize {
+        self.shard.borrow().connections.iter().count()
+    }
+
+    /// Closes all connections with "come back at once", evenly and in random order over `spread`, holding each departure
+    /// back for `linger`; returns when the last connection has ended and the last departure is told.
+    pub async fn drain(&self, spread: Duration, linger: Duration) {
+        self.shard.borrow_mut().linger = Some(linger);
+        let mut connections: Vec<_> = self.shard.borrow().connections.iter().cloned().collect();
+        self.close_spread(&mut connections, Reason::Draining, spread).await;
+        while !self.is_empty() {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    /// Closes all connections at once, as for a restart, without waiting.
+    pub fn close_now(&self) {
+        let mut shard = self.shard.borrow_mut();
+        let connections: Vec<_> = shard.connections.iter().cloned().collect();
+        for connection in connections {
+            shard.close(&connection, &Reason::ShuttingDown.into());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let mut shard = self.shard.borrow_mut();
+        // Late ones: accepted before the door was shut, or opened since.
+        let late: Vec<_> = shard.connections.iter().filter(|c| c.closing().is_none()).cloned().collect();
+        for connection in &late {
+            shard.close(connection, &Reason::Draining.into());
+        }
+        shard.flush_departures(Instant::now()) && shard.connections.iter().next().is_none()
+    }
+
+    async fn close_spread(&self, connections: &mut Vec<Rc<Connection>>, reason: Reason, spread: Duration) {
+        let order = RandomState::new();
+        connections.sort_by_cached_key(|connection| order.hash_one(connection.id()));
+        let steps = (spread.as_millis() / STEP.as_millis()) as usize;
+        for step in 0..steps {
+            connections.retain(|connection| connection.closing().is_none());
+            if connections.is_empty() {
+                return;
+            }
+            // What is left, evenly over the steps that are left.
+            let n = connections.len().div_ceil(steps - step);
+            self.close_all(connections.drain(..n), reason);
+            tokio::time::sleep(STEP).await;
+        }
+        self.close_all(connections.drain(..), reason);
+    }
+
+    fn close_all(&self, connections: impl Iterator<Item = Rc<Connection>>, reason: Reason) {
+        let mut shard = self.shard.borrow_mut();
+        for connection in connections {
+            shard.close(&connection, &reason.into());
+        }
+        shard.flush_departures(Instant::now());
+    }
+
+    /// Asks back, spread, whom a gap concerns and whose app wants that.
+    fn ask_back(self: &Rc<Self>) {
+        let mut returning = std::mem::take(&mut self.shard.borrow_mut().returning);
+        if !returning.is_empty() {
+            let (worker, spread) = (self.clone(), self.hub.settings.gap_spread);
+            tokio::task::spawn_local(async move { worker.close_spread(&mut returning, Reason::Gap, spread).await });
+        }
+    }
+
+    fn send_whispers(self: &Rc<Self>) {
+        let whispers = std::mem::take(&mut self.shard.borrow_mut().whispers);
+        for mut whispered in whispers {
+            let worker = self.clone();
+            tokio::task::spawn_local(async move {
+                if let Err(error) = whispered.published.as_mut().await {
+                    worker.shard.borrow_mut().tell_unheard(&whispered, &error);
+                }
+            });
+        }
+    }
+}
