@@ -1,1 +1,3 @@
 //! .
+mod redis_url;
+pub use redis_url::{BadRedisUrl, RedisUrl};

@@ -1,0 +1,174 @@
+//! What two or more settings must agree on.
+
+use std::net::SocketAddr;
+
+use super::apps;
+use super::problem::Problem;
+use super::source::Source;
+use super::table;
+use super::values::Values;
+
+/// Adds what is wrong between settings to what is wrong with single ones. A key that has a problem already gets no second.
+pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
+    let mut found = Vec::new();
+    check_development(values, &mut found);
+    check_complete(values, &mut found);
+    check_unique(values, "id", &mut found);
+    check_unique(values, "key", &mut found);
+    check_prefixes(values, &mut found);
+    check_presence(values, &mut found);
+    let known: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+    let apps_in_doubt = known.iter().any(|key| key.starts_with("apps"));
+    let new = |problem: &Problem| {
+        let follows = apps_in_doubt && problem.key == "server.listen";
+        !known.contains(&problem.key) && !follows
+    };
+    problems.extend(found.into_iter().filter(new));
+}
+
+fn is_local(values: &Values, name: &str) -> bool {
+    values.text(name).parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+}
+
+/// The development app's secret is known to everyone: it stays on this machine.
+fn check_development(values: &Values, found: &mut Vec<Problem>) {
+    if !values.development || is_local(values, "server.listen") {
+        return;
+    }
+    let text = format!(
+        "{} is open to other machines, but no app is configured, and the secret of the built-in development app is \
+         known to everyone; configure an app in fanfare.toml:\n    \
+         [apps.main]\n    \
+         id = \"app-id\"\n    \
+         key = \"app-key\"\n    \
+         secret = \"…\"    # from: openssl rand -hex 20\n  \
+         or set FANFARE_APPS__MAIN__ID, FANFARE_APPS__MAIN__KEY and FANFARE_APPS__MAIN__SECRET; \
+         or listen on 127.0.0.1",
+        values.text("server.listen")
+    );
+    found.push(Problem::new(values.source("server.listen"), "server.listen", text));
+}
+
+fn check_complete(values: &Values, found: &mut Vec<Problem>) {
+    for (app, place) in &values.apps {
+        let absent = |key: &str| values.is_absent(&format!("apps.{app}.{key}"));
+        for key in ["id", "key", "secret"] {
+            if !absent(key) || (key == "secret" && !absent("secret_file")) {
+                continue;
+            }
+            let name = format!("apps.{app}.{key}");
+            let or_file = if key == "secret" { ", or secret_file = \"…\"," } else { "" };
+            let text = format!(
+                "is missing; write {key} = \"…\"{or_file} below [apps.{app}], or set {}",
+                table::variable(&name)
+            );
+            found.push(Problem::new(place, &name, text));
+        }
+    }
+}
+
+/// A pair of apps, each with its table's name: every later one with every earlier one.
+fn pairs(values: &Values) -> impl Iterator<Item = (String, String)> {
+    let table = |(name, _): &(String, Source)| format!("apps.{name}");
+    let tables: Vec<String> = values.apps.iter().map(table).collect();
+    (1..tables.len()).flat_map(move |later| {
+        let tables = tables.clone();
+        (0..later).map(move |earlier| (tables[earlier].clone(), tables[later].clone()))
+    })
+}
+
+fn check_unique(values: &Values, key: &str, found: &mut Vec<Problem>) {
+    for (earlier, later) in pairs(values) {
+        let (first, second) = (format!("{earlier}.{key}"), format!("{later}.{key}"));
+        let text = values.text(&first);
+        if !text.is_empty() && text == values.text(&second) {
+            let text = format!("is {text:?} as {first} (at {}); give each app its own", values.source(&first));
+            found.push(Problem::new(values.source(&second), &second, text));
+        }
+    }
+}
+
+fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
+    let place = |table: &str| {
+        let prefix = format!("{table}.redis_prefix");
+        let name = if values.is_absent(&prefix) { format!("{table}.id") } else { prefix.clone() };
+        (values.source(&name).clone(), prefix)
+    };
+    let namespace = values.text("redis.namespace");
+    for (app, _) in &values.apps {
+        let table = format!("apps.{app}");
+        let prefix = apps::prefix(values, &table);
+        // Without an id the prefix is not known yet; "" is a choice, and names are then checked one by one.
+        if values.text(&format!("{table}.id")).is_empty() || prefix.is_empty() {
+            continue;
+        }
+        if namespace.starts_with(&prefix) || prefix.starts_with(namespace) {
+            let (source, name) = place(&table);
+            let text = format!(
+                "{prefix:?} and redis.namespace {namespace:?} (at {}) begin alike, so channels could meet our own \
+                 names; change one of them",
+                values.source("redis.namespace")
+            );
+            found.push(Problem::new(source, &name, text));
+        }
+    }
+    for (earlier, later) in pairs(values) {
+        let (first, second) = (apps::prefix(values, &earlier), apps::prefix(values, &later));
+        let known = |table: &str| !values.text(&format!("{table}.id")).is_empty();
+        if known(&earlier) && known(&later) && (first.starts_with(&second) || second.starts_with(&first)) {
+            let (source, name) = place(&later);
+            let text = format!(
+                "{second:?} and {first:?} of {earlier} (at {}) begin alike, so the apps would hear each other; give \
+                 each a prefix that does not begin the other's",
+                place(&earlier).0
+            );
+            found.push(Problem::new(source, &name, text));
+        }
+    }
+}
+
+fn check_presence(values: &Values, found: &mut Vec<Problem>) {
+    let (beat, dead) = (values.seconds("presence.heartbeat"), values.seconds("presence.dead_after"));
+    if dead <= beat * 2 {
+        let text = format!(
+            "{} is not more than twice presence.heartbeat ({}, at {}), so one late heartbeat would remove members that \
+             are there; write at least {}",
+            dead.as_secs_f64(),
+            beat.as_secs_f64(),
+            values.source("presence.heartbeat"),
+            (beat * 3).as_secs_f64()
+        );
+        let late = values.source("presence.dead_after");
+        let place = if *late == Source::Default { values.source("presence.heartbeat") } else { late };
+        found.push(Problem::new(place, "presence.dead_after", text));
+    }
+}
+
+/// What may be meant and is worth a second look. Never stops anything.
+pub(crate) fn warnings(values: &Values) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut warn = |name: &str, text: String| found.push(Problem::new(values.source(name), name, text));
+    if values.text("redis.url").is_empty() {
+        warn(
+            "redis.url",
+            "is empty: this node stands alone; nodes that are to share channels need one Redis".to_owned(),
+        );
+    }
+    if !is_local(values, "server.admin") {
+        warn("server.admin", "is open to other machines and asks for no password; keep it off the internet".to_owned());
+    }
+    if values.whole("limits.outbox_bytes") > values.whole("limits.outbox_total_bytes") {
+        warn("limits.outbox_bytes", "is more than limits.outbox_total_bytes, so it is never reached".to_owned());
+    }
+    for (app, _) in &values.apps {
+        let secret = format!("apps.{app}.secret");
+        if !values.development && values.text(&secret) == "app-secret" {
+            warn(&secret, "is the development secret, which is known to everyone; write your own".to_owned());
+        }
+        let event = format!("apps.{app}.event_bytes");
+        if values.whole(&event) > values.whole("redis.max_payload") {
+            warn(&event, "is more than redis.max_payload: larger events would be taken and then dropped".to_owned());
+        }
+    }
+    found
+}

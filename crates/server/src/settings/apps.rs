@@ -1,0 +1,101 @@
+//! From an app's settings to the app that the node serves.
+
+use std::path::Path;
+
+use model::{App, AppLimits, ClientEvents, OnGap, Secret};
+
+use super::problem::Problem;
+use super::value::{Scalar, read_redis_url, read_secret};
+use super::values::Values;
+
+/// An app under the name that the operator gave its table.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedApp {
+    pub name: String,
+    pub app: App,
+}
+
+/// Builds the apps from values that were found complete.
+pub(crate) fn build(values: &Values) -> Vec<NamedApp> {
+    let build = |name: &String| NamedApp { name: name.clone(), app: app(values, &format!("apps.{name}")) };
+    values.apps.iter().map(|(name, _)| build(name)).collect()
+}
+
+fn app(values: &Values, table: &str) -> App {
+    let name = |key: &str| format!("{table}.{key}");
+    let text = |key: &str| values.text(&name(key));
+    let whole = |key: &str| values.whole(&name(key)) as usize;
+    let secrets = ["secret", "previous_secret"].into_iter().filter(|key| !values.is_absent(&name(key)));
+    App {
+        id: text("id").into(),
+        key: text("key").into(),
+        secrets: secrets.map(|key| Secret::new(text(key))).collect(),
+        redis_prefix: prefix(values, table).into(),
+        client_events: match text("client_events") {
+            "off" => ClientEvents::Off,
+            "all" => ClientEvents::All,
+            _ => ClientEvents::Members,
+        },
+        activity_timeout: whole("activity_timeout") as u32,
+        on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
+        limits: AppLimits {
+            channels_per_connection: whole("channels_per_connection"),
+            members: whole("members") as u32,
+            event_bytes: whole("event_bytes"),
+            channels_per_event: whole("channels_per_event"),
+            batch_events: whole("batch_events"),
+            user_info_bytes: whole("user_info_bytes"),
+        },
+    }
+}
+
+/// What stands before the app's channel names in Redis.
+pub(crate) fn prefix(values: &Values, table: &str) -> String {
+    let name = format!("{table}.redis_prefix");
+    if values.is_absent(&name) {
+        return format!("{}:", values.text(&format!("{table}.id")));
+    }
+    values.text(&name).to_owned()
+}
+
+/// Reads the files that hold secrets into the settings that they stand for.
+pub(crate) fn read_secret_files(values: &mut Values, problems: &mut Vec<Problem>) {
+    read_file(values, problems, "redis.url_file", "redis.url", read_redis_url);
+    let apps: Vec<String> = values.apps.iter().map(|(name, _)| format!("apps.{name}")).collect();
+    for table in apps {
+        read_file(values, problems, &format!("{table}.secret_file"), &format!("{table}.secret"), read_secret);
+    }
+}
+
+fn read_file(
+    values: &mut Values,
+    problems: &mut Vec<Problem>,
+    file: &str,
+    target: &str,
+    read: fn(&str) -> Result<Scalar, String>,
+) {
+    if values.is_absent(file) {
+        return;
+    }
+    let source = values.source(file).clone();
+    if !values.text(target).is_empty() {
+        let text = format!("is set, and so is {target} (at {}); leave one of them out", values.source(target));
+        problems.push(Problem::new(source, file, text));
+        return;
+    }
+    let path = values.text(file).to_owned();
+    let content = match std::fs::read_to_string(Path::new(&path)) {
+        // Editors and `echo` end a file with a line break, which is no part of the secret.
+        Ok(content) => content.trim_end_matches(['\r', '\n']).to_owned(),
+        Err(error) => {
+            let text = format!("{path:?} cannot be read: {error}; write the path of a file that this user may read");
+            problems.push(Problem::new(source, file, text));
+            return;
+        }
+    };
+    match read(&content) {
+        Ok(scalar) if !content.is_empty() => values.set(target, scalar),
+        Ok(_) => problems.push(Problem::new(source, file, format!("{path:?} is empty"))),
+        Err(text) => problems.push(Problem::new(source, file, format!("what is in {path:?} {text}"))),
+    }
+}

@@ -1,0 +1,164 @@
+//! The settings file: TOML, with the place of each key.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::layer::{Layer, nearest_name};
+use super::problem::{Problem, nearest};
+use super::source::Source;
+use super::table;
+use super::value::Written;
+
+/// Reads the file's layer.
+pub(crate) fn read(path: &Path) -> Layer {
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&shown, &text),
+        Err(error) => {
+            let text = format!("cannot be read: {error}; write the path of a TOML file after --config");
+            Layer { problems: vec![Problem::new(shown, "", text)], ..Layer::default() }
+        }
+    }
+}
+
+/// Reads a file's text; `path` is for places in problems.
+pub(crate) fn parse(path: &str, text: &str) -> Layer {
+    // An editor on Windows may put this first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut file = File { path, text, layer: Layer::default() };
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = file.place(error.span().unwrap_or(0..0));
+        let first = error.message().lines().next().unwrap_or_default();
+        file.layer.problems.push(Problem::new(place, "", format!("this is not TOML: {first}")));
+    }
+    // After a syntax error what was recovered may stand under the wrong section: further complaints would mislead.
+    if errors.is_empty() {
+        file.read_root(root.get_ref());
+    }
+    file.layer
+}
+
+struct File<'a> {
+    path: &'a str,
+    text: &'a str,
+    layer: Layer,
+}
+
+impl File<'_> {
+    fn place(&self, span: Range<usize>) -> Source {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Source::File { path: self.path.to_owned(), line, column }
+    }
+
+    fn problem(&mut self, span: Range<usize>, key: &str, text: impl Into<String>) {
+        let place = self.place(span);
+        self.layer.problems.push(Problem::new(place, key, text));
+    }
+
+    fn read_root(&mut self, root: &DeTable<'_>) {
+        for (key, value) in root {
+            let section: &str = key.get_ref();
+            let known = table::node_rows().any(|row| table::split(row.name).0 == section);
+            match value.get_ref() {
+                DeValue::Table(table) if section == "apps" => self.read_apps(table),
+                DeValue::Table(table) if known => self.read_section(section, table),
+                _ if section == "apps" => {
+                    let text = "is not a table; write a table for each app, with a name of your choice: [apps.main]";
+                    self.problem(key.span(), section, text);
+                }
+                _ if known => {
+                    self.problem(key.span(), section, format!("is not a table; write [{section}] and its keys below"));
+                }
+                other => {
+                    let text = no_such_section(section, matches!(other, DeValue::Table(_)));
+                    self.problem(key.span(), section, text);
+                }
+            }
+        }
+    }
+
+    fn read_apps(&mut self, apps: &DeTable<'_>) {
+        // The first app in the file is the one of commands that name none.
+        let mut in_order: Vec<_> = apps.iter().collect();
+        in_order.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in in_order {
+            let app: &str = key.get_ref();
+            let DeValue::Table(table) = value.get_ref() else {
+                let text = "is outside of an app; write it below a table with a name of your choice: [apps.main]";
+                self.problem(key.span(), &format!("apps.{app}"), text);
+                continue;
+            };
+            let place = self.place(key.span());
+            if self.layer.take_app(app, place) {
+                self.read_section(&format!("apps.{app}"), table);
+            }
+        }
+    }
+
+    fn read_section(&mut self, section: &str, entries: &DeTable<'_>) {
+        for (key, value) in entries {
+            let name = format!("{section}.{}", key.get_ref());
+            // A quoted key with a dot in it is no path.
+            let row = if key.get_ref().contains('.') { None } else { table::row_of(&name) };
+            match row {
+                Some(row) => {
+                    let place = self.place(value.span());
+                    self.layer.take(&name, row, &written(value), place);
+                }
+                None => self.problem(key.span(), &name, no_such_key(section, &name)),
+            }
+        }
+    }
+}
+
+fn no_such_section(section: &str, is_table: bool) -> String {
+    let sections = table::node_rows().map(|row| table::split(row.name).0).chain(["apps"]);
+    match nearest(section, sections) {
+        Some(near) => format!("no such section; did you mean [{near}]?"),
+        None if is_table => "no such section; there are [server], [redis], [presence], [limits], [drain], [log] and \
+                             [apps.NAME]"
+            .to_owned(),
+        None => match nearest_name(&format!("server.{section}")) {
+            Some(near) => format!("is outside of a section; did you mean {near}?"),
+            None => {
+                "is outside of a section, and no section has it; `fanfare print-config --docs` lists all".to_owned()
+            }
+        },
+    }
+}
+
+fn no_such_key(section: &str, name: &str) -> String {
+    if let Some(near) = nearest_name(name) {
+        return format!("no such key; did you mean {near}?");
+    }
+    let is_app = section.starts_with("apps.");
+    let keys: Vec<&str> = match is_app {
+        true => table::app_rows().map(|row| table::split(row.name).1).collect(),
+        false => table::node_rows().map(|row| table::split(row.name)).filter(|r| r.0 == section).map(|r| r.1).collect(),
+    };
+    format!("no such key; [{section}] has {}", keys.join(", "))
+}
+
+fn written(value: &Spanned<DeValue<'_>>) -> Written {
+    match value.get_ref() {
+        DeValue::String(text) => Written::Quoted(text.to_string()),
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Written::Whole(number),
+            Err(_) => Written::Other("a number without sense"),
+        },
+        DeValue::Float(number) => match number.as_str().parse() {
+            Ok(number) => Written::Fraction(number),
+            Err(_) => Written::Other("a number without sense"),
+        },
+        DeValue::Boolean(_) => Written::Other("true or false"),
+        DeValue::Datetime(_) => Written::Other("a date"),
+        DeValue::Array(_) => Written::Other("a list"),
+        DeValue::Table(_) => Written::Other("a table"),
+    }
+}

@@ -1,0 +1,110 @@
+//! One layer of settings: what the file says, or the environment, or the flags.
+//!
+//! A layer holds only values that fit the table; all else becomes a problem at the moment it is read. The `config` crate
+//! then decides which layer's value holds (`values.rs`).
+
+use super::problem::{Problem, nearest};
+use super::source::Source;
+use super::table::{self, Row};
+use super::value::{Scalar, Written};
+
+#[derive(Default, Debug)]
+pub(crate) struct Layer {
+    pub values: Vec<(String, Scalar, Source)>,
+    /// The apps that the layer names, with the place of the first mention.
+    pub apps: Vec<(String, Source)>,
+    pub problems: Vec<Problem>,
+}
+
+impl Layer {
+    /// Takes a value for a known setting.
+    pub(crate) fn take(&mut self, name: &str, row: &Row, written: &Written, source: Source) {
+        match row.read(written) {
+            Ok(scalar) => self.values.push((name.to_owned(), scalar, source)),
+            Err(text) => self.problems.push(Problem::new(source, name, text)),
+        }
+    }
+
+    /// Notes that an app is configured here. False when it cannot have this name.
+    pub(crate) fn take_app(&mut self, app: &str, source: Source) -> bool {
+        let fits = !app.is_empty()
+            && !app.contains("__")
+            && app.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+        if !fits {
+            let text = "cannot be an app's name here; write lower-case letters, digits, `-` and `_` (not two in a row), \
+                        so that the environment can name it too";
+            self.problems.push(Problem::new(source, &format!("apps.{app}"), text));
+        } else if !self.apps.iter().any(|(known, _)| known == app) {
+            self.apps.push((app.to_owned(), source));
+        }
+        fits
+    }
+
+    /// The environment's layer. Takes all variables; those that do not concern us are passed over.
+    pub(crate) fn from_environment(variables: impl Iterator<Item = (String, Option<String>)>) -> Self {
+        let mut layer = Self::default();
+        let mut ours: Vec<_> = variables.filter(|(name, _)| name.starts_with("FANFARE_")).collect();
+        ours.sort();
+        for (variable, text) in ours {
+            layer.take_variable(variable, text);
+        }
+        layer
+    }
+
+    fn take_variable(&mut self, variable: String, text: Option<String>) {
+        let source = Source::Environment(variable.clone());
+        let path = variable["FANFARE_".len()..].to_lowercase();
+        if !path.contains("__") {
+            // Kubernetes sets FANFARE_PORT, FANFARE_SERVICE_HOST and the like in every pod beside a service of our name:
+            // no mistake of anyone's. One underscore where two belong is.
+            let slip = |row: &&Row| row.name.replace('.', "_") == path;
+            if let Some(row) = table::node_rows().find(slip) {
+                let text = format!("is not read; write two underscores: {}", table::variable(row.name));
+                self.problems.push(Problem::new(source, "", text));
+            }
+            return;
+        }
+        let name = path.replace("__", ".");
+        let parts: Vec<&str> = name.split('.').collect();
+        let Some(row) = table::row_of(&name) else {
+            let text = match nearest_name(&name) {
+                Some(near) => format!("no such setting; did you mean {}?", table::variable(&near)),
+                None => "no such setting; `fanfare print-config --docs` lists all".to_owned(),
+            };
+            self.problems.push(Problem::new(source, "", text));
+            return;
+        };
+        if table::app_key(row.name).is_some() && !self.take_app(parts[1], source.clone()) {
+            return;
+        }
+        match text {
+            Some(text) => self.take(&name, row, &Written::Plain(text), source),
+            None => self.problems.push(Problem::new(source, &name, "is not UTF-8; write plain text")),
+        }
+    }
+
+    /// The flags' layer.
+    pub(crate) fn from_flags(flags: &[(&'static str, &'static str, String)]) -> Self {
+        let mut layer = Self::default();
+        for (flag, name, text) in flags {
+            match table::row_of(name) {
+                Some(row) => layer.take(name, row, &Written::Plain(text.clone()), Source::Flag(flag)),
+                None => layer.problems.push(Problem::new(Source::Flag(flag), name, "no such setting")),
+            }
+        }
+        layer
+    }
+}
+
+/// The known name that comes nearest: with the same app for an app's setting; else by the whole name; else the setting of
+/// another section with this very key.
+pub(crate) fn nearest_name(name: &str) -> Option<String> {
+    let (section, key) = table::split(name);
+    if let Some(app) = section.strip_prefix("apps.") {
+        let keys = table::app_rows().filter_map(|row| table::app_key(row.name));
+        return nearest(key, keys).map(|key| format!("apps.{app}.{key}"));
+    }
+    let whole = nearest(name, table::node_rows().map(|row| row.name));
+    let elsewhere = || table::node_rows().map(|row| row.name).find(|known| table::split(known).1 == key);
+    whole.or_else(elsewhere).map(str::to_owned)
+}

@@ -1,0 +1,221 @@
+//! The settings of a node: read from defaults, file, environment and flags, checked as a whole.
+//!
+//! `table.rs` says which settings exist; `layer.rs` and `file.rs` read what somebody wrote; `values.rs` lays the layers over
+//! each other; `agreement.rs` checks what settings must agree on; this file turns the outcome into plain types for the rest
+//! of the process. Nothing else here reads the environment, and nothing outside reads a setting by its name.
+
+mod agreement;
+mod apps;
+mod file;
+mod layer;
+mod print;
+mod problem;
+mod source;
+mod table;
+mod value;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::Secret;
+
+pub(crate) use apps::NamedApp;
+use layer::Layer;
+pub(crate) use print::{docs, effective, example};
+pub(crate) use problem::{Problem, Problems};
+pub(crate) use values::Values;
+
+use crate::logs;
+
+/// The file that is read when it is there and nobody names another.
+const FILE: &str = "fanfare.toml";
+
+/// What the command line says about settings.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Flags {
+    /// Must exist; without it [`FILE`] is read if it exists.
+    pub file: Option<PathBuf>,
+    /// Flag, setting, text: `("--listen", "server.listen", "127.0.0.1:0")`.
+    pub values: Vec<(&'static str, &'static str, String)>,
+}
+
+/// The settings in force. Durations that may be zero are zero where the docs say "none".
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub server: Server,
+    pub redis: Redis,
+    pub presence: Presence,
+    pub limits: Limits,
+    pub drain: Drain,
+    pub log: Log,
+    /// In the order of the file; never empty.
+    pub apps: Vec<NamedApp>,
+    /// No app was configured: `apps` holds the development app alone, and `server.listen` is a loopback address.
+    pub development: bool,
+    /// The same by name, each value with its source.
+    pub values: Values,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    /// 1 ..= 64; "one a core" is worked out already.
+    pub workers: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Redis {
+    /// `None`: the local backplane. May hold a password.
+    pub url: Option<Secret>,
+    pub namespace: String,
+    pub linger: Duration,
+    pub command_timeout: Duration,
+    pub publish_timeout: Duration,
+    pub probe_timeout: Duration,
+    pub down_grace: Duration,
+    pub pool_size: usize,
+    pub queue_bytes: usize,
+    pub max_payload: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    pub heartbeat: Duration,
+    pub dead_after: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub inbox_bytes: usize,
+    pub batch_events: usize,
+    pub batch_bytes: usize,
+    pub outbox_bytes: usize,
+    pub outbox_total_bytes: usize,
+    pub frame_bytes: usize,
+    pub http_body_bytes: usize,
+    pub handshake: Duration,
+    pub handshakes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Drain {
+    pub grace: Duration,
+    /// `drain.seconds`.
+    pub spread: Duration,
+    pub leave_linger: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub format: logs::Format,
+    /// Directives that the log filter accepts.
+    pub level: String,
+}
+
+/// Reads and checks all settings of this process.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub(crate) fn load(flags: &Flags) -> Result<Settings, Problems> {
+    let variables = std::env::vars_os();
+    // A name that is not UTF-8 is not one of ours.
+    let ours = variables.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok())));
+    let file = flags.file.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+    let file = file.map_or_else(Layer::default, |path| file::read(&path));
+    from_layers(vec![file, Layer::from_environment(ours), Layer::from_flags(&flags.values)])
+}
+
+/// Later layers win.
+fn from_layers(mut layers: Vec<Layer>) -> Result<Settings, Problems> {
+    let mut problems: Vec<Problem> = layers.iter_mut().flat_map(|layer| std::mem::take(&mut layer.problems)).collect();
+    let mut values = match Values::merge(&layers) {
+        Ok(values) => values,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(Problems(problems));
+        }
+    };
+    apps::read_secret_files(&mut values, &mut problems);
+    agreement::check(&values, &mut problems);
+    if problems.is_empty() { Ok(settings(values)) } else { Err(Problems(problems)) }
+}
+
+/// What is allowed and worth a second look.
+pub(crate) fn warnings(settings: &Settings) -> Vec<Problem> {
+    agreement::warnings(&settings.values)
+}
+
+/// From checked values to plain types.
+fn settings(values: Values) -> Settings {
+    let seconds = |name: &str| values.seconds(name);
+    let size = |name: &str| values.whole(name) as usize;
+    // Checked when it was read.
+    let address = |name: &str| values.text(name).parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let url = values.text("redis.url");
+    Settings {
+        server: Server {
+            listen: address("server.listen"),
+            admin: address("server.admin"),
+            workers: workers(size("server.workers")),
+        },
+        redis: Redis {
+            url: (!url.is_empty()).then(|| Secret::new(url)),
+            namespace: values.text("redis.namespace").to_owned(),
+            linger: seconds("redis.linger"),
+            command_timeout: seconds("redis.command_timeout"),
+            publish_timeout: seconds("redis.publish_timeout"),
+            probe_timeout: seconds("redis.probe_timeout"),
+            down_grace: seconds("redis.down_grace"),
+            pool_size: size("redis.pool_size"),
+            queue_bytes: size("redis.queue_bytes"),
+            max_payload: size("redis.max_payload"),
+        },
+        presence: Presence { heartbeat: seconds("presence.heartbeat"), dead_after: seconds("presence.dead_after") },
+        limits: limits(&values),
+        drain: Drain {
+            grace: seconds("drain.grace"),
+            spread: seconds("drain.seconds"),
+            leave_linger: seconds("drain.leave_linger"),
+        },
+        log: Log {
+            format: match values.text("log.format") {
+                "human" => logs::Format::Human,
+                "json" => logs::Format::Json,
+                _ => logs::Format::Auto,
+            },
+            level: values.text("log.level").to_owned(),
+        },
+        apps: apps::build(&values),
+        development: values.development,
+        values,
+    }
+}
+
+fn limits(values: &Values) -> Limits {
+    let size = |key: &str| values.whole(&format!("limits.{key}")) as usize;
+    Limits {
+        inbox_bytes: size("inbox_bytes"),
+        batch_events: size("batch_events"),
+        batch_bytes: size("batch_bytes"),
+        outbox_bytes: size("outbox_bytes"),
+        outbox_total_bytes: size("outbox_total_bytes"),
+        frame_bytes: size("frame_bytes"),
+        http_body_bytes: size("http_body_bytes"),
+        handshake: values.seconds("limits.handshake_seconds"),
+        handshakes: size("handshakes"),
+    }
+}
+
+/// 0: one a core. The number of cores respects the affinity mask and a container's quota.
+fn workers(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).min(64),
+        asked => asked,
+    }
+}
+
+#[cfg(test)]
+mod tests;

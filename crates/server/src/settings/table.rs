@@ -1,0 +1,167 @@
+//! The table of settings: what each is called, what it may be, what it is when nobody says so, and what it does.
+//!
+//! The docs page, the example file, the checks and the error texts are printed from these rows, so they cannot disagree.
+//! What a value is checked against lives in `value.rs`.
+
+/// Between a section and a key in a name, in the file and in error texts.
+const DOT: char = '.';
+
+/// One setting. Rows of an app are named `apps.NAME.…`; NAME stands for whatever the operator calls the app.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Fallback,
+    pub text: &'static str,
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Kind {
+    /// An IP address and a port.
+    Address,
+    /// A whole number from `min` to `max`, both included.
+    Count {
+        min: u64,
+        max: u64,
+    },
+    /// A whole number of bytes, at least `min`.
+    Bytes {
+        min: u64,
+    },
+    /// Seconds, fractions allowed, from `min` to `max`.
+    Seconds {
+        min: f64,
+        max: f64,
+    },
+    Choice(&'static [&'static str]),
+    /// An app's id or key: it stands in URLs and before a colon.
+    Identifier,
+    Secret,
+    /// The path of a file that holds one secret.
+    SecretFile,
+    RedisUrl,
+    /// What stands before our own names in Redis.
+    Namespace,
+    /// What stands before an app's channel names in Redis. May be empty.
+    Prefix,
+    /// Directives for the log filter.
+    Filter,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Fallback {
+    Text(&'static str),
+    Whole(u64),
+    Seconds(f64),
+    /// Nothing; what happens then is in the row's text.
+    Absent,
+    /// The table that holds it is not valid without it.
+    Required,
+}
+
+/// The longest duration that makes sense anywhere: a day. Guards against milliseconds written by mistake.
+const DAY: f64 = 86_400.0;
+
+const COUNT: Kind = Kind::Count { min: 1, max: 1_000_000_000 };
+const BYTES: Kind = Kind::Bytes { min: 1 };
+/// A wait that may be none.
+const WAIT: Kind = Kind::Seconds { min: 0.0, max: DAY };
+/// A time-out or period, which cannot be none.
+const PERIOD: Kind = Kind::Seconds { min: 0.01, max: DAY };
+
+const fn row(name: &'static str, kind: Kind, default: Fallback, text: &'static str) -> Row {
+    Row { name, kind, default, text }
+}
+
+use Fallback::{Absent, Required, Seconds, Text, Whole};
+
+/// All settings, in the order in which they are printed; a section's rows stand together.
+#[rustfmt::skip]
+pub(crate) const TABLE: [Row; 45] = [
+    row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
+    row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
+    row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
+
+    row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`. Empty: no Redis, and this node stands alone."),
+    row("redis.url_file", Kind::SecretFile, Absent, "A file that holds the URL, instead of `redis.url`."),
+    row("redis.namespace", Kind::Namespace, Text("ff:"), "What begins our own keys and topics in Redis. All nodes of a cluster have the same; two clusters on one Redis differ."),
+    row("redis.linger", WAIT, Seconds(2.0), "How long a channel without listeners stays subscribed, so that a page reload costs Redis nothing."),
+    row("redis.command_timeout", PERIOD, Seconds(2.0), "How long a Redis command may take."),
+    row("redis.publish_timeout", PERIOD, Seconds(5.0), "How long a publish over HTTP may wait for Redis; then 503."),
+    row("redis.probe_timeout", PERIOD, Seconds(3.0), "How long the link may be silent after a probe; then it counts as lost and is made anew."),
+    row("redis.down_grace", WAIT, Seconds(10.0), "How long the node stays ready without Redis; then `/ready` says 503."),
+    row("redis.pool_size", Kind::Count { min: 1, max: 1_000 }, Whole(8), "Connections for commands that need no order."),
+    row("redis.queue_bytes", BYTES, Whole(67_108_864), "What may wait between Redis and the workers. Full: the link counts as lost."),
+    row("redis.max_payload", BYTES, Whole(1_048_576), "The largest message taken from Redis. A larger one is dropped and counted."),
+
+    row("presence.heartbeat", PERIOD, Seconds(1.0), "How often a node tells Redis that it lives."),
+    row("presence.dead_after", PERIOD, Seconds(3.0), "Silence after which the others remove a node's members. More than twice `presence.heartbeat`."),
+
+    row("limits.inbox_bytes", BYTES, Whole(67_108_864), "What may wait for one worker. Full: the channel has a gap, and its clients are told."),
+    row("limits.batch_events", COUNT, Whole(256), "The most events a worker takes at a time."),
+    row("limits.batch_bytes", BYTES, Whole(262_144), "The most bytes a worker takes at a time."),
+    row("limits.outbox_bytes", BYTES, Whole(1_048_576), "What may wait for one client. More: it reads too slowly and is closed."),
+    row("limits.outbox_total_bytes", BYTES, Whole(536_870_912), "What may wait for all clients of the node. More: the fullest are closed first."),
+    row("limits.frame_bytes", BYTES, Whole(65_536), "The largest message a client may send."),
+    row("limits.http_body_bytes", BYTES, Whole(1_048_576), "The largest body of an HTTP request."),
+    row("limits.handshake_seconds", PERIOD, Seconds(10.0), "How long a new connection may take to say what it wants."),
+    row("limits.handshakes", COUNT, Whole(1_024), "New connections at a time that have not said it yet. More: new ones are refused."),
+
+    row("drain.grace", WAIT, Seconds(5.0), "At a stop: how long the node still accepts, while load balancers learn of it."),
+    row("drain.seconds", WAIT, Seconds(20.0), "At a stop: over how long the connections are closed, so that they do not all come back at once."),
+    row("drain.leave_linger", WAIT, Seconds(3.0), "At a stop: how long presence waits for a user to come back on another node."),
+
+    row("log.format", Kind::Choice(&["auto", "human", "json"]), Text("auto"), "How log lines look, on standard error. `auto`: for people at a terminal, else JSON."),
+    row("log.level", Kind::Filter, Text("info"), "`error`, `warn`, `info`, `debug` or `trace`, and exceptions: `info,hub=debug`."),
+
+    row("apps.NAME.id", Kind::Identifier, Required, "The app's id, as in the URLs of its HTTP API."),
+    row("apps.NAME.key", Kind::Identifier, Required, "The app's key, which its clients know."),
+    row("apps.NAME.secret", Kind::Secret, Absent, "The app's secret, which its back end knows. Needed, here or by `secret_file`."),
+    row("apps.NAME.secret_file", Kind::SecretFile, Absent, "A file that holds the secret, instead of `secret`."),
+    row("apps.NAME.previous_secret", Kind::Secret, Absent, "While rotating: a second secret whose signatures are good too. We sign with `secret`."),
+    row("apps.NAME.redis_prefix", Kind::Prefix, Absent, "What stands before the app's channel names in Redis, as in Laravel's `database.redis.options.prefix`. Absent: the id and a colon. `\"\"`: nothing."),
+    row("apps.NAME.client_events", Kind::Choice(&["off", "members", "all"]), Text("members"), "Who may send client events on private and presence channels: nobody, whoever is subscribed, any connection."),
+    row("apps.NAME.activity_timeout", Kind::Count { min: 1, max: 3_600 }, Whole(30), "Seconds of silence after which a client is asked whether it lives. Whole seconds: clients are told."),
+    row("apps.NAME.on_gap", Kind::Choice(&["notice", "close"]), Text("notice"), "When messages were lost: tell the client, or close so that it comes back and loads anew."),
+    row("apps.NAME.channels_per_connection", COUNT, Whole(1_000), "The most channels a connection may be subscribed to."),
+    row("apps.NAME.members", COUNT, Whole(100), "The most members of a presence channel, cluster-wide."),
+    row("apps.NAME.event_bytes", BYTES, Whole(10_240), "The most data of an event, over the HTTP API and from clients."),
+    row("apps.NAME.channels_per_event", COUNT, Whole(100), "The most channels of one publish."),
+    row("apps.NAME.batch_events", COUNT, Whole(10), "The most events of one batch."),
+    row("apps.NAME.user_info_bytes", BYTES, Whole(1_024), "The most `user_info` of a presence member."),
+];
+
+/// The row of a full name; any app's name fits `NAME`.
+pub(crate) fn row_of(name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| match (app_key(row.name), &name.split(DOT).collect::<Vec<_>>()[..]) {
+        (Some(key), ["apps", _, asked]) => key == *asked,
+        (None, _) => row.name == name,
+        _ => false,
+    })
+}
+
+/// The last part of the name of an app's row; `None` for the other rows.
+pub(crate) fn app_key(name: &'static str) -> Option<&'static str> {
+    name.strip_prefix("apps.NAME.")
+}
+
+/// The rows of an app.
+pub(crate) fn app_rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| app_key(row.name).is_some())
+}
+
+/// The rows that are not of an app.
+pub(crate) fn node_rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| app_key(row.name).is_none())
+}
+
+/// A name in its two parts: `redis.url` is `url` of `redis`, `apps.main.id` is `id` of `apps.main`.
+pub(crate) fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once(DOT).unwrap_or(("", name))
+}
+
+/// The environment's spelling: `FANFARE_REDIS__URL` for `redis.url`.
+pub(crate) fn variable(name: &str) -> String {
+    format!("FANFARE_{}", name.to_uppercase().replace(DOT, "__"))
+}

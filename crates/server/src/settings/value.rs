@@ -1,0 +1,246 @@
+//! One value of one setting: read from what somebody wrote, checked against the table, printed again.
+//!
+//! Every check that concerns a single value is here; what two settings must agree on is checked in `agreement.rs`. An
+//! error text says what is wrong and what to write instead, and never shows a secret.
+
+use std::net::SocketAddr;
+
+use fanfare_publisher::RedisUrl;
+use model::Secret;
+
+use super::table::{Fallback, Kind, Row};
+
+/// What somebody wrote, before we know what it should be.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Written {
+    /// Text in quotes, in the file.
+    Quoted(String),
+    Whole(i128),
+    Fraction(f64),
+    /// From the environment or a flag, where there are no quotes: a number or text, as the setting wants.
+    Plain(String),
+    /// What no setting is: its name with its article.
+    Other(&'static str),
+}
+
+/// A value that fits its row. Printing one for debugging shows no secret.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Scalar {
+    Text(String),
+    Secret(Secret),
+    Whole(u64),
+    Seconds(f64),
+}
+
+impl Fallback {
+    /// The value when nobody wrote one.
+    pub(crate) fn scalar(self, kind: Kind) -> Option<Scalar> {
+        match self {
+            Self::Text(text) if kind.is_secret() => Some(Scalar::Secret(Secret::new(text))),
+            Self::Text(text) => Some(Scalar::Text(text.to_owned())),
+            Self::Whole(number) => Some(Scalar::Whole(number)),
+            Self::Seconds(number) => Some(Scalar::Seconds(number)),
+            Self::Absent | Self::Required => None,
+        }
+    }
+}
+
+impl Kind {
+    /// True for what must not be shown whole.
+    pub(crate) fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::RedisUrl)
+    }
+
+    fn is_number(self) -> bool {
+        matches!(self, Self::Count { .. } | Self::Bytes { .. } | Self::Seconds { .. })
+    }
+}
+
+impl Row {
+    /// # Errors
+    /// What is wrong and what to write instead.
+    pub(crate) fn read(&self, written: &Written) -> Result<Scalar, String> {
+        match written {
+            Written::Other(what) => Err(format!("is {what}; write {}", self.wanted())),
+            _ if self.kind.is_number() => self.read_number(written),
+            Written::Quoted(text) | Written::Plain(text) => self.read_text(text),
+            Written::Whole(_) | Written::Fraction(_) => Err(format!("is a number; write {}", self.wanted())),
+        }
+    }
+
+    fn read_number(&self, written: &Written) -> Result<Scalar, String> {
+        let number = match written {
+            Written::Whole(number) => *number as f64,
+            Written::Fraction(number) => *number,
+            Written::Plain(text) => match text.trim().parse::<f64>() {
+                Ok(number) => number,
+                Err(_) if text.trim().is_empty() => return Err(format!("is empty; write {}", self.wanted())),
+                Err(_) => return Err(self.not_a_number(text)),
+            },
+            Written::Quoted(text) => return Err(self.not_a_number(text)),
+            Written::Other(what) => return Err(format!("is {what}; write {}", self.wanted())),
+        };
+        let (min, max) = match self.kind {
+            Kind::Count { min, max } => (min as f64, max as f64),
+            // More bytes than any machine has, and still exact as a float.
+            Kind::Bytes { min } => (min as f64, (1u64 << 50) as f64),
+            Kind::Seconds { min, max } => (min, max),
+            _ => (0.0, 0.0),
+        };
+        if number.is_nan() || number < min {
+            return Err(format!("{number} is too small; write {}", self.wanted()));
+        }
+        if number > max {
+            return Err(format!("{number} is too large; write {}", self.wanted()));
+        }
+        match self.kind {
+            Kind::Seconds { .. } => Ok(Scalar::Seconds(number)),
+            _ if number.fract() != 0.0 => Err(format!("{number} is not whole; write {}", self.wanted())),
+            _ => Ok(Scalar::Whole(number as u64)),
+        }
+    }
+
+    /// Names the number that was meant, where it can be told: `"2s"`, `"64MiB"`, `"8"`.
+    fn not_a_number(&self, text: &str) -> String {
+        let (_, key) = super::table::split(self.name);
+        let meant = match self.kind {
+            Kind::Seconds { .. } => {
+                in_units(text, &[("", 1.0), ("s", 1.0), ("ms", 0.001), ("m", 60.0), ("h", 3_600.0)])
+            }
+            Kind::Bytes { .. } => in_units(text, &BYTE_UNITS),
+            _ => in_units(text, &[("", 1.0)]),
+        };
+        match meant {
+            Some(number) => format!("{text:?} is text; write a plain number: {key} = {number}"),
+            None => format!("{text:?} is not a number; write {}", self.wanted()),
+        }
+    }
+
+    fn read_text(&self, text: &str) -> Result<Scalar, String> {
+        let wanted = || self.wanted();
+        let plain = || Ok(Scalar::Text(text.to_owned()));
+        match self.kind {
+            Kind::Address => match text.parse::<SocketAddr>() {
+                Ok(address) => Ok(Scalar::Text(address.to_string())),
+                Err(_) => Err(format!("{text:?} is not an address; write {}", wanted())),
+            },
+            Kind::Choice(words) if words.contains(&text) => plain(),
+            Kind::Choice(words) => match super::problem::nearest(text, words.iter().copied()) {
+                Some(near) => Err(format!("{text:?} is not known; did you mean {near:?}? Write {}", wanted())),
+                None => Err(format!("{text:?} is not known; write {}", wanted())),
+            },
+            Kind::Identifier if is_identifier(text) => plain(),
+            Kind::Identifier if text.is_empty() => Err(format!("is empty; write {}", wanted())),
+            Kind::Identifier => Err(format!("{text:?} cannot stand in a URL; write {}", wanted())),
+            Kind::Secret => read_secret(text),
+            Kind::SecretFile if text.is_empty() => Err(format!("is empty; write {}", wanted())),
+            Kind::SecretFile => plain(),
+            Kind::RedisUrl => read_redis_url(text),
+            Kind::Namespace | Kind::Prefix => self.read_name_start(text),
+            Kind::Filter => match crate::logs::check(text) {
+                Ok(()) => plain(),
+                Err(why) => Err(format!("{why}; write {}", wanted())),
+            },
+            Kind::Count { .. } | Kind::Bytes { .. } | Kind::Seconds { .. } => Err(self.not_a_number(text)),
+        }
+    }
+
+    fn read_name_start(&self, text: &str) -> Result<Scalar, String> {
+        if text.is_empty() && self.kind == Kind::Namespace {
+            return Err(format!("is empty; write {}", self.wanted()));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(format!("{text:?} has a space or control character; write {}", self.wanted()));
+        }
+        if !text.is_empty() && (text.starts_with("__key") || "__key".starts_with(text)) {
+            // Redis announces changes of its keys on channels that begin so.
+            return Err(format!("{text:?} leads to Redis's own `__key…` channels; write another beginning"));
+        }
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    /// What to write instead, in words, with an example or the default.
+    pub(crate) fn wanted(&self) -> String {
+        match self.kind {
+            Kind::Address => "an IP address and a port, such as \"127.0.0.1:8080\" or \"0.0.0.0:8080\"".to_owned(),
+            Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Bytes { min } => match self.default {
+                Fallback::Whole(number) => format!("a whole number of bytes from {min}, such as {number}"),
+                _ => format!("a whole number of bytes from {min}"),
+            },
+            Kind::Seconds { min, max } => format!("a number of seconds from {min} to {max}"),
+            Kind::Choice(words) => {
+                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("one of {}", quoted.join(", "))
+            }
+            Kind::Identifier => {
+                "1 to 200 letters, digits and signs other than `/ ? # % & : \" \\`, in quotes".to_owned()
+            }
+            Kind::Secret => "the secret as text, in quotes".to_owned(),
+            Kind::SecretFile => "the path of a file, in quotes".to_owned(),
+            Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
+            Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
+            Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),
+            Kind::Filter => "a level (\"error\", \"warn\", \"info\", \"debug\", \"trace\") and exceptions, such as \
+                             \"info,hub=debug\""
+                .to_owned(),
+        }
+    }
+}
+
+const BYTE_UNITS: [(&str, f64); 11] = [
+    ("", 1.0),
+    ("b", 1.0),
+    ("k", 1_024.0),
+    ("kb", 1_000.0),
+    ("kib", 1_024.0),
+    ("m", 1_048_576.0),
+    ("mb", 1_000_000.0),
+    ("mib", 1_048_576.0),
+    ("g", 1_073_741_824.0),
+    ("gb", 1_000_000_000.0),
+    ("gib", 1_073_741_824.0),
+];
+
+/// The number in a text like `64 MiB`, in the unit that counts 1.
+fn in_units(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let text = text.trim().to_lowercase();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = units.iter().find(|(name, _)| *name == unit.trim())?.1;
+    number.parse::<f64>().ok().map(|number| number * factor)
+}
+
+fn is_identifier(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%&:\"\\".contains(&b))
+}
+
+/// What `print-config` prints in place of a secret.
+pub(crate) const MASK: &str = "***";
+
+/// # Errors
+/// What is wrong and what to write instead, without the secret.
+pub(crate) fn read_secret(text: &str) -> Result<Scalar, String> {
+    let wrong = match text {
+        "" => "is empty; write the app's secret",
+        MASK => "is the mask that print-config prints; write the secret itself",
+        _ if text.chars().any(char::is_control) => "has a line break or control character; write the bare secret",
+        _ if text.trim() != text => "has a space at an end; write the bare secret",
+        _ => return Ok(Scalar::Secret(Secret::new(text))),
+    };
+    Err(wrong.to_owned())
+}
+
+/// Empty is a value: no Redis.
+///
+/// # Errors
+/// What is wrong and what to write instead, without the URL, which may hold a password.
+pub(crate) fn read_redis_url(text: &str) -> Result<Scalar, String> {
+    if text.contains(":***@") {
+        return Err("has the mask that print-config prints; write the password itself".to_owned());
+    }
+    if !text.is_empty() {
+        RedisUrl::parse(text).map_err(|wrong| wrong.to_string())?;
+    }
+    Ok(Scalar::Secret(Secret::new(text)))
+}
