@@ -11,6 +11,12 @@ use std::sync::Arc;
 
 use model::{ChannelKey, Delivery, Event, Member, Position, Refusal, Roster, UserId};
 
+#[cfg(test)]
+mod conformance;
+pub mod local;
+mod roster;
+mod topics;
+
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
 /// A worker's name for one of its subscriptions; the backplane carries it and never looks. The generation tells a slot's

@@ -1,0 +1,559 @@
+//! Which channels this node listens to, for whom, and who waits for a yes.
+//!
+//! A pure state machine: time is an argument, nothing here does I/O or awaits. The drivers (`local` under one lock, `redis`
+//! in its listener) feed it what workers ask and what the backplane says, carry out the commands that it leaves behind, and
+//! it pushes items to the workers at that very point of the stream. At most one command is in flight a topic; only
+//! confirmations move a topic, never a time-out.
+//!
+//! Invariant: a worker gets a channel's messages if and only if its bit is set, and the bit is set where an `Admit` is queued.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
+
+use crate::roster::{Attendance, Change, Operation, Snapshot, Version};
+use crate::{Ask, Item, SubscriptionRef, Workers};
+
+#[cfg(test)]
+mod tests;
+
+/// Names in one command.
+const NAMES_MAX: usize = 1_000;
+
+/// A topic's place in the table; the generation tells a place's later tenant from its earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct TopicId {
+    slot: u32,
+    generation: u32,
+}
+
+/// What the driver is to send.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Command {
+    Subscribe(Vec<TopicId>),
+    Unsubscribe(Vec<TopicId>),
+    Presence(TopicId, Operation),
+}
+
+/// What became of an [`Operation`].
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Answer {
+    /// `added` when it was the user's first in the cluster. The roster where the mirror needed it.
+    Entered {
+        version: Version,
+        added: bool,
+        snapshot: Option<Snapshot>,
+    },
+    /// The channel has as many members as it may.
+    Full,
+    Exited,
+    Roster(Snapshot),
+    /// No answer, or an error: it may have happened.
+    Failed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Not listened to, and nothing in flight. Kept only while the store is owed an exit, or Redis refused it.
+    Idle,
+    /// A subscribe is in flight, or waits for the link.
+    Asking,
+    Live,
+    /// Nobody here wants it any more, and it is still listened to until this time.
+    Lingering(Instant),
+    /// An unsubscribe is in flight.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    worker: usize,
+    subscription: SubscriptionRef,
+    user: Option<UserId>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    channel: Arc<ChannelKey>,
+    state: State,
+    /// The workers that have an admitted subscription, a bit each.
+    workers: u64,
+    waiting: Vec<Waiting>,
+    /// On presence channels.
+    attendance: Option<Box<Attendance>>,
+    /// Was heard before the link was lost and is not yet again.
+    restoring: bool,
+}
+
+impl Topic {
+    fn is_unwanted(&self) -> bool {
+        self.workers == 0 && self.waiting.is_empty()
+    }
+
+    fn is_heard(&self) -> bool {
+        matches!(self.state, State::Live | State::Lingering(_))
+    }
+}
+
+#[derive(Default, Debug)]
+struct Slot {
+    generation: u32,
+    topic: Option<Topic>,
+}
+
+pub(crate) struct Topics {
+    workers: Arc<dyn Workers>,
+    linger: Duration,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_channel: HashMap<Arc<ChannelKey>, TopicId>,
+    /// In the order of their deadlines. An entry whose topic was released meanwhile is passed over.
+    lingering: VecDeque<(Instant, TopicId)>,
+    link_up: bool,
+    /// The store answers on this link.
+    store_up: bool,
+    /// The link was lost, and the workers have not been told yet.
+    gap_due: bool,
+    /// Topics with [`Topic::restoring`].
+    restoring: usize,
+    subscribe: Vec<TopicId>,
+    unsubscribe: Vec<TopicId>,
+    /// To be subscribed one name a command.
+    alone: Vec<TopicId>,
+    operations: Vec<(TopicId, Operation)>,
+}
+
+impl Topics {
+    pub(crate) fn new(workers: Arc<dyn Workers>, linger: Duration) -> Self {
+        Self {
+            workers,
+            linger,
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_channel: HashMap::new(),
+            lingering: VecDeque::new(),
+            link_up: false,
+            store_up: false,
+            gap_due: false,
+            restoring: 0,
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+            alone: Vec::new(),
+            operations: Vec::new(),
+        }
+    }
+
+    // What workers say.
+
+    pub(crate) fn ask(&mut self, now: Instant, worker: usize, ask: Ask) {
+        let id = self.enter_table(&ask.channel);
+        let link_up = self.link_up;
+        let Some(topic) = self.topic(id) else { return };
+        let user = ask.member.as_ref().map(|asked| {
+            topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max);
+            asked.member.id.clone()
+        });
+        topic.waiting.push(Waiting { worker, subscription: ask.subscription, user });
+        match topic.state {
+            State::Idle => {
+                topic.state = State::Asking;
+                if link_up {
+                    self.subscribe.push(id);
+                }
+            }
+            State::Lingering(_) => topic.state = State::Live,
+            State::Asking | State::Live | State::Leaving => {}
+        }
+        self.settle(now, id);
+    }
+
+    pub(crate) fn leave(&mut self, now: Instant, worker: usize, channel: &ChannelKey) {
+        let Some(id) = self.by_channel.get(channel).copied() else { return };
+        if let Some(topic) = self.topic(id) {
+            topic.workers &= !(1 << worker);
+        }
+        self.rest(now, id);
+    }
+
+    pub(crate) fn exit(&mut self, now: Instant, channel: &ChannelKey, user: &UserId) {
+        let Some(id) = self.by_channel.get(channel).copied() else { return };
+        let attendance = self.topic(id).and_then(|topic| topic.attendance.as_mut());
+        if let Some(attendance) = attendance {
+            attendance.exit(user);
+            self.tell_store(now, id, Some(user));
+        }
+        self.rest(now, id);
+    }
+
+    // What the backplane says.
+
+    /// A subscribe was confirmed.
+    pub(crate) fn confirmed(&mut self, now: Instant, id: TopicId) {
+        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Asking) else { return };
+        topic.state = State::Live;
+        self.restored(id);
+        self.settle(now, id);
+        self.tell_store(now, id, None);
+        self.rest(now, id);
+    }
+
+    /// An unsubscribe was confirmed.
+    pub(crate) fn unsubscribed(&mut self, now: Instant, id: TopicId) {
+        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Leaving) else { return };
+        if topic.waiting.is_empty() {
+            topic.state = State::Idle;
+        } else {
+            topic.state = State::Asking;
+            self.subscribe.push(id);
+        }
+        self.rest(now, id);
+    }
+
+    /// One command's names were refused together. Each is asked alone, as one forbidden name refuses them all; who was
+    /// alone is refused for good, that is until somebody asks again or the next link.
+    pub(crate) fn refused(&mut self, now: Instant, ids: &[TopicId]) {
+        if ids.len() > 1 {
+            self.alone.extend(ids);
+            return;
+        }
+        for &id in ids {
+            let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Asking) else { continue };
+            topic.state = State::Idle;
+            let waiting = std::mem::take(&mut topic.waiting);
+            self.refuse(id, waiting, Reason::Unavailable);
+            // Who was admitted before stays so, and is told that messages are missing.
+            self.broadcast(id, Broadcast::Gap);
+            self.restored(id);
+            self.rest(now, id);
+        }
+    }
+
+    /// A message of the channel: to all workers whose bit is set, in the order of the calls.
+    pub(crate) fn broadcast(&mut self, id: TopicId, broadcast: Broadcast) {
+        let Some(topic) = self.topic(id).filter(|topic| topic.workers != 0) else { return };
+        let (mut mask, channel) = (topic.workers, topic.channel.clone());
+        let delivery = Arc::new(Delivery { channel, broadcast });
+        while mask != 0 {
+            let worker = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            self.workers.push(worker, Item::Deliver(delivery.clone()));
+        }
+    }
+
+    /// A change of the roster that the store announced on the channel.
+    pub(crate) fn roster_message(&mut self, now: Instant, id: TopicId, version: Version, change: Change) {
+        let Some(topic) = self.topic(id).filter(|topic| topic.is_heard()) else { return };
+        let Some(attendance) = topic.attendance.as_mut() else { return };
+        let user = match &change {
+            Change::Joined(member) => member.id.clone(),
+            Change::Left(user) => user.clone(),
+        };
+        let shown = attendance.message(version, change);
+        self.show(id, shown);
+        self.settle(now, id);
+        self.tell_store(now, id, Some(&user));
+    }
+
+    /// What became of an operation on this user; `None` for a roster request. Answers of an earlier link or incarnation
+    /// must not come here.
+    pub(crate) fn answered(&mut self, now: Instant, id: TopicId, user: Option<&UserId>, answer: Answer) {
+        let Some(topic) = self.topic(id) else { return };
+        let Some(attendance) = topic.attendance.as_mut() else { return };
+        let changes = match (answer, user) {
+            (Answer::Entered { version, added, snapshot }, Some(user)) => {
+                attendance.entered(now, user, version, added, snapshot)
+            }
+            (Answer::Roster(snapshot), None) => attendance.snapshot(now, snapshot),
+            (Answer::Full, Some(user)) => {
+                attendance.full(user);
+                let all = std::mem::take(&mut topic.waiting);
+                let (refused, waiting) = all.into_iter().partition(|w| w.user.as_ref() == Some(user));
+                topic.waiting = waiting;
+                self.refuse(id, refused, Reason::MembersFull);
+                Vec::new()
+            }
+            (Answer::Exited, Some(user)) => {
+                attendance.exited(user);
+                Vec::new()
+            }
+            (_, user) => {
+                attendance.failed(user);
+                Vec::new()
+            }
+        };
+        self.show(id, changes);
+        self.settle(now, id);
+        self.tell_store(now, id, user);
+        self.rest(now, id);
+    }
+
+    // What the link does.
+
+    /// A link is up; all wanted topics are asked for, presence first.
+    pub(crate) fn link_up(&mut self) {
+        self.link_up = true;
+        let mut asked = Vec::new();
+        for id in self.ids() {
+            let gap_due = self.gap_due;
+            let Some(topic) = self.topic(id).filter(|topic| !topic.is_unwanted()) else { continue };
+            topic.state = State::Asking;
+            topic.restoring = gap_due && topic.workers != 0;
+            let (restoring, presence) = (topic.restoring, topic.attendance.is_some());
+            self.restoring += usize::from(restoring);
+            asked.push((!presence, id));
+        }
+        asked.sort_by_key(|(later, _)| *later);
+        self.subscribe = asked.into_iter().map(|(_, id)| id).collect();
+        self.tell_gap();
+    }
+
+    /// The link is gone, with all that was in flight on it.
+    pub(crate) fn link_down(&mut self, now: Instant) {
+        self.gap_due |= self.link_up;
+        (self.link_up, self.store_up, self.restoring) = (false, false, 0);
+        self.subscribe.clear();
+        self.unsubscribe.clear();
+        self.alone.clear();
+        self.operations.clear();
+        self.lingering.clear();
+        for id in self.ids() {
+            let Some(topic) = self.topic(id) else { continue };
+            topic.restoring = false;
+            topic.state = if topic.is_unwanted() { State::Idle } else { State::Asking };
+            if let Some(attendance) = topic.attendance.as_mut() {
+                attendance.lose_link();
+                if topic.state == State::Idle {
+                    attendance.stop_listening();
+                }
+            }
+            self.rest(now, id);
+        }
+    }
+
+    /// The store knows this node. `hold`: until when comparing rosters removes nobody. `renewed`: under a new incarnation,
+    /// so it is told of all users anew.
+    pub(crate) fn store_up(&mut self, now: Instant, hold: Option<Instant>, renewed: bool) {
+        self.store_up = true;
+        for id in self.ids() {
+            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
+                attendance.resume(hold, renewed);
+                self.tell_store(now, id, None);
+                self.rest(now, id);
+            }
+        }
+    }
+
+    /// The store no longer takes this node's incarnation.
+    pub(crate) fn store_down(&mut self) {
+        self.store_up = false;
+        self.operations.clear();
+    }
+
+    // Time.
+
+    /// When [`Topics::sweep`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lingering.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends the lingering of topics whose time has come.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        while let Some(&(deadline, id)) = self.lingering.front().filter(|(deadline, _)| *deadline <= now) {
+            self.lingering.pop_front();
+            let Some(topic) = self.topic(id).filter(|t| t.state == State::Lingering(deadline)) else { continue };
+            topic.state = State::Leaving;
+            if let Some(attendance) = topic.attendance.as_mut() {
+                attendance.stop_listening();
+            }
+            self.unsubscribe.push(id);
+        }
+    }
+
+    /// Once a heartbeat: what failed is sent again, and comparisons that were held are made.
+    pub(crate) fn beat(&mut self, now: Instant) {
+        for id in self.ids() {
+            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
+                attendance.retry();
+                self.tell_store(now, id, None);
+            }
+        }
+    }
+
+    // For the driver.
+
+    pub(crate) fn find(&self, channel: &ChannelKey) -> Option<TopicId> {
+        self.by_channel.get(channel).copied()
+    }
+
+    pub(crate) fn channel(&self, id: TopicId) -> Option<&Arc<ChannelKey>> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.topic.as_ref().map(|topic| &topic.channel)
+    }
+
+    /// True when messages of the channel are of use: a worker or a mirror takes them.
+    pub(crate) fn is_wanted(&self, id: TopicId) -> bool {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.topic.as_ref()).is_some_and(|t| t.workers != 0 || t.attendance.is_some())
+    }
+
+    /// True while the store is owed an exit.
+    pub(crate) fn has_exits(&self) -> bool {
+        let topics = self.slots.iter().filter_map(|slot| slot.topic.as_ref());
+        topics.filter_map(|topic| topic.attendance.as_ref()).any(|attendance| attendance.has_exits())
+    }
+
+    /// All that is to be sent since the last call, in commands of at most 1,000 names.
+    pub(crate) fn take_commands(&mut self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let batches = |ids: Vec<TopicId>| ids.chunks(NAMES_MAX).map(<[_]>::to_vec).collect::<Vec<_>>();
+        commands.extend(batches(std::mem::take(&mut self.subscribe)).into_iter().map(Command::Subscribe));
+        commands.extend(std::mem::take(&mut self.alone).into_iter().map(|id| Command::Subscribe(vec![id])));
+        commands.extend(batches(std::mem::take(&mut self.unsubscribe)).into_iter().map(Command::Unsubscribe));
+        commands.extend(std::mem::take(&mut self.operations).into_iter().map(|(id, op)| Command::Presence(id, op)));
+        commands
+    }
+
+    // Inside.
+
+    fn topic(&mut self, id: TopicId) -> Option<&mut Topic> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.topic.as_mut()
+    }
+
+    fn ids(&self) -> Vec<TopicId> {
+        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.topic.is_some());
+        taken.map(|(index, slot)| TopicId { slot: index as u32, generation: slot.generation }).collect()
+    }
+
+    fn enter_table(&mut self, channel: &Arc<ChannelKey>) -> TopicId {
+        if let Some(id) = self.by_channel.get(channel) {
+            return *id;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let place = &mut self.slots[slot as usize];
+        let id = TopicId { slot, generation: place.generation };
+        place.topic = Some(Topic {
+            channel: channel.clone(),
+            state: State::Idle,
+            workers: 0,
+            waiting: Vec::new(),
+            attendance: None,
+            restoring: false,
+        });
+        self.by_channel.insert(channel.clone(), id);
+        id
+    }
+
+    /// Admits everybody who can be.
+    fn settle(&mut self, now: Instant, id: TopicId) {
+        let workers = self.workers.clone();
+        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Live) else { return };
+        let mut users = Vec::new();
+        for waiting in std::mem::take(&mut topic.waiting) {
+            let roster = match (&waiting.user, topic.attendance.as_mut()) {
+                (Some(user), Some(attendance)) if attendance.may_admit(user) => {
+                    attendance.admit(user);
+                    Some(attendance.roster())
+                }
+                (Some(user), _) => {
+                    users.push(user.clone());
+                    topic.waiting.push(waiting);
+                    continue;
+                }
+                (None, _) => None,
+            };
+            topic.workers |= 1 << waiting.worker;
+            let (channel, subscription) = (topic.channel.clone(), waiting.subscription);
+            workers.push(waiting.worker, Item::Admit { channel, subscription, roster, position: None });
+        }
+        for user in users {
+            self.tell_store(now, id, Some(&user));
+        }
+    }
+
+    fn refuse(&mut self, id: TopicId, waiting: Vec<Waiting>, reason: Reason) {
+        for Waiting { worker, subscription, user } in waiting {
+            let Some(topic) = self.topic(id) else { return };
+            if let (Some(user), Some(attendance)) = (user, topic.attendance.as_mut()) {
+                attendance.refuse(&user);
+            }
+            let channel = topic.channel.clone();
+            self.workers.push(worker, Item::Refuse { channel, subscription, refusal: reason.into() });
+        }
+    }
+
+    /// Collects what the store is to be told of one user, or of all, and the roster if one is needed.
+    fn tell_store(&mut self, now: Instant, id: TopicId, user: Option<&UserId>) {
+        if !self.store_up {
+            return;
+        }
+        let Some(topic) = self.topic(id) else { return };
+        let live = topic.state == State::Live;
+        let Some(attendance) = topic.attendance.as_mut() else { return };
+        let users = user.map_or_else(|| attendance.users(), |user| vec![user.clone()]);
+        let mut operations: Vec<_> = users.iter().filter_map(|user| attendance.next(user, live)).collect();
+        if live {
+            operations.extend(attendance.next_roster(now));
+        }
+        self.operations.extend(operations.into_iter().map(|operation| (id, operation)));
+    }
+
+    fn show(&mut self, id: TopicId, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            let broadcast = match change {
+                Change::Joined(member) => Broadcast::Joined(member),
+                Change::Left(user) => Broadcast::Left(user),
+            };
+            self.broadcast(id, broadcast);
+        }
+    }
+
+    /// After something was taken from a topic: lets it linger, or forgets it.
+    fn rest(&mut self, now: Instant, id: TopicId) {
+        let (link_up, deadline) = (self.link_up, now + self.linger);
+        let Some(topic) = self.topic(id).filter(|topic| topic.is_unwanted()) else { return };
+        match topic.state {
+            State::Live => {
+                topic.state = State::Lingering(deadline);
+                self.lingering.push_back((deadline, id));
+            }
+            State::Asking if !link_up => {
+                topic.state = State::Idle;
+                topic.attendance.iter_mut().for_each(|attendance| attendance.stop_listening());
+            }
+            _ => {}
+        }
+        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Idle) else { return };
+        if topic.attendance.as_ref().is_none_or(|attendance| attendance.is_empty()) {
+            let channel = topic.channel.clone();
+            self.by_channel.remove(&channel);
+            let slot = &mut self.slots[id.slot as usize];
+            slot.topic = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(id.slot);
+        }
+    }
+
+    fn restored(&mut self, id: TopicId) {
+        if let Some(topic) = self.topic(id).filter(|topic| topic.restoring) {
+            topic.restoring = false;
+            self.restoring -= 1;
+            self.tell_gap();
+        }
+    }
+
+    /// Once everything is heard again (or refused), each worker is told that there was a cut.
+    fn tell_gap(&mut self) {
+        if self.gap_due && self.link_up && self.restoring == 0 {
+            self.gap_due = false;
+            for worker in 0..self.workers.count() {
+                self.workers.push(worker, Item::LinkGap);
+            }
+        }
+    }
+}
