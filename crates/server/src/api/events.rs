@@ -1,0 +1,165 @@
+//! `POST /events` and `POST /batch_events`: an application says something.
+//!
+//! A batch is checked as a whole before anything of it is published. Channels named twice hear once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use model::event::{INTERNAL_PREFIX, NAME_MAX};
+use model::{App, ChannelKey, ChannelName, Event, RawJson, SocketId, json, socket_id};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Api, Refused};
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    socket_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    batch: Vec<&'a RawValue>,
+}
+
+/// A checked publish.
+struct Publish {
+    event: Event,
+    channels: Vec<ChannelName>,
+}
+
+pub(super) async fn publish(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
+    let publish = read(app, text(body)?, "")?;
+    send(api, app, vec![publish]).await
+}
+
+pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
+    let batch: Batch = serde_json::from_str(text(body)?)
+        .map_err(|error| Refused::bad(format!("The body is not an object with an array `batch`: {error}")))?;
+    let max = app.limits.batch_events;
+    if batch.batch.len() > max {
+        return Err(Refused::bad(format!("batch has {} events, more than {max}", batch.batch.len())));
+    }
+    let read = |(index, item): (usize, &&RawValue)| read(app, item.get(), &format!("batch[{index}]: "));
+    let publishes = batch.batch.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    send(api, app, publishes).await
+}
+
+/// Gives all to the backplane in one go, so that they keep their order, then waits for all.
+async fn send(api: &Api, app: &Arc<App>, publishes: Vec<Publish>) -> Result<Bytes, Refused> {
+    let mut answers = Vec::with_capacity(publishes.len());
+    for Publish { event, mut channels } in publishes {
+        let last = channels.pop();
+        for name in channels {
+            answers.push(publish_on(api, app, name, event.clone()));
+        }
+        if let Some(name) = last {
+            answers.push(publish_on(api, app, name, event));
+        }
+    }
+    let mut failed = None;
+    for answer in answers {
+        if let Err(error) = answer.await {
+            failed.get_or_insert(error);
+        }
+    }
+    match failed {
+        None => Ok(Bytes::from_static(b"{}")),
+        Some(error) => Err(error.into()),
+    }
+}
+
+fn publish_on(
+    api: &Api,
+    app: &App,
+    name: ChannelName,
+    event: Event,
+) -> backplane::BoxFuture<Result<(), backplane::PublishError>> {
+    api.metrics.published(&app.id, "http", event.data.len());
+    api.backplane.publish(Arc::new(ChannelKey { app: app.id.clone(), name }), event)
+}
+
+fn text(body: &[u8]) -> Result<&str, Refused> {
+    let text = std::str::from_utf8(body).map_err(|_| Refused::bad("The body is not UTF-8"))?;
+    if !json::is_shallow(body) {
+        return Err(Refused::bad(format!("The body is nested deeper than {} levels", json::DEPTH_MAX)));
+    }
+    Ok(text)
+}
+
+/// Checks one event. `at` stands before each complaint.
+fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
+    let bad = |text: &str| Refused::bad(format!("{at}{text}"));
+    let body: Body = serde_json::from_str(text).map_err(|error| bad(&format!("not a JSON object: {error}")))?;
+    let name = string(body.name).ok_or_else(|| bad("name is missing or no string"))?;
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(bad("name has no or more than 200 bytes"));
+    }
+    if name.starts_with(INTERNAL_PREFIX) {
+        return Err(bad("name begins with fanfare:, which is for events between nodes"));
+    }
+    if present(body.info).is_some() {
+        return Err(bad("info is not available in this version: publish without it"));
+    }
+    let data = present(body.data).ok_or_else(|| bad("data is missing"))?;
+    let content = string(Some(data)).ok_or_else(|| bad("data is no string: encode it as JSON text first"))?;
+    let max = app.limits.event_bytes;
+    if content.len() > max {
+        let text = format!("{at}data has {} bytes, more than {max}", content.len());
+        return Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let mut event = Event::new(&name, RawJson::from_raw(data));
+    event.except = except(present(body.socket_id)).map_err(bad)?;
+    Ok(Publish { event, channels: channels(app, &body).map_err(|text| bad(&text))? })
+}
+
+fn channels(app: &App, body: &Body<'_>) -> Result<Vec<ChannelName>, String> {
+    let names: Vec<String> = match (present(body.channels), present(body.channel)) {
+        (Some(list), _) => {
+            serde_json::from_str(list.get()).map_err(|_| "channels is no array of strings".to_owned())?
+        }
+        (None, Some(_)) => vec![string(body.channel).ok_or("channel is no string")?],
+        (None, None) => return Err("channels is missing".into()),
+    };
+    let max = app.limits.channels_per_event;
+    if names.is_empty() || names.len() > max {
+        return Err(format!("channels has {} names: one to {max} are allowed", names.len()));
+    }
+    let mut channels: Vec<ChannelName> = Vec::with_capacity(names.len());
+    for name in names {
+        let channel = ChannelName::new(&name).map_err(|bad| format!("{}: {name:?}", bad.0))?;
+        if !channels.contains(&channel) {
+            channels.push(channel);
+        }
+    }
+    Ok(channels)
+}
+
+/// Whom to leave out. An id in the right form that is not ours means nobody here.
+fn except(raw: Option<&RawValue>) -> Result<Option<SocketId>, &'static str> {
+    let Some(raw) = raw else { return Ok(None) };
+    let id = string(Some(raw)).filter(|id| socket_id::has_the_form(id));
+    let id = id.ok_or("socket_id is not of the form 123.456")?;
+    Ok(id.parse().ok())
+}
+
+fn present(raw: Option<&RawValue>) -> Option<&RawValue> {
+    raw.filter(|raw| raw.get() != "null")
+}
+
+fn string(raw: Option<&RawValue>) -> Option<String> {
+    raw.filter(|raw| raw.get().starts_with('"')).and_then(|raw| serde_json::from_str(raw.get()).ok())
+}

@@ -1,0 +1,160 @@
+//! The Pusher HTTP API (pusher docs, "HTTP API"): routes, who may call, and the form of the answers.
+//!
+//! Success is `{}` or more, never empty; an error is `{"error": text}` with Pusher's status.
+
+mod events;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use backplane::{Backplane, PublishError};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use model::{App, Apps, auth};
+use tokio::time::timeout;
+
+use crate::door::{Answer, pairs};
+use crate::metrics::Metrics;
+
+/// What answering needs.
+pub(crate) struct Api {
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) body_bytes: usize,
+}
+
+/// An error of the API: status and text.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) StatusCode, pub(crate) String);
+
+impl Refused {
+    fn bad(text: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, text.into())
+    }
+}
+
+impl From<PublishError> for Refused {
+    fn from(error: PublishError) -> Self {
+        let text = match error {
+            PublishError::Unavailable => "The event was not published: there is no connection to Redis now".into(),
+            PublishError::TimedOut => "Redis did not answer in time: the event may have been published".into(),
+            PublishError::Refused(words) => format!("The event was not published, Redis answered: {words}"),
+        };
+        Self(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+/// `(method, rest of the path below /apps/{id}, its name in metrics)`
+const ROUTES: [(&str, &str, &str); 2] =
+    [("POST", "/events", "/apps/{id}/events"), ("POST", "/batch_events", "/apps/{id}/batch_events")];
+
+impl Api {
+    /// Answers any request that is no upgrade. `patience`: for reading the body.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, patience: Duration) -> Answer {
+        let began = Instant::now();
+        let method = request.method().clone();
+        let (route, outcome) = self.route(request, patience).await;
+        let (status, body) = match &outcome {
+            Ok(body) => (StatusCode::OK, body.clone()),
+            Err(Refused(status, text)) => (*status, error_body(text)),
+        };
+        self.metrics.http(route, method_label(&method), status.as_u16(), began.elapsed());
+        let mut answer = Response::new(Full::new(body));
+        *answer.status_mut() = status;
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>, patience: Duration) -> (&'static str, Result<Bytes, Refused>) {
+        let path = request.uri().path();
+        let found = path.strip_prefix("/apps/").and_then(|rest| {
+            let slash = rest.find('/')?;
+            let (id, rest) = rest.split_at(slash);
+            ROUTES.iter().find(|(_, route, _)| *route == rest).map(|route| (id.to_owned(), route))
+        });
+        let Some((id, (method, rest, route))) = found else {
+            let text = format!("There is nothing at {}", path.chars().take(200).collect::<String>());
+            return ("other", Err(Refused(StatusCode::NOT_FOUND, text)));
+        };
+        if request.method().as_str() != *method {
+            let text = format!("{route} takes {method} only");
+            return (route, Err(Refused(StatusCode::METHOD_NOT_ALLOWED, text)));
+        }
+        (route, self.call(request, &id, rest, patience).await)
+    }
+
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+        id: &str,
+        rest: &str,
+        patience: Duration,
+    ) -> Result<Bytes, Refused> {
+        let app = self.apps.by_id(id).cloned();
+        let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
+        let (head, body) = request.into_parts();
+        let body = self.read(body, patience).await?;
+        self.authorize(&app, &head, &body)?;
+        match rest {
+            "/events" => events::publish(self, &app, &body).await,
+            _ => events::publish_batch(self, &app, &body).await,
+        }
+    }
+
+    async fn read(&self, body: Incoming, patience: Duration) -> Result<Bytes, Refused> {
+        let max = self.body_bytes;
+        let too_large = || Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {max} bytes"));
+        if body.size_hint().lower() > max as u64 {
+            return Err(too_large());
+        }
+        match timeout(patience, Limited::new(body, max).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(Refused::bad("The body ended too early")),
+            Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, "The body took too long".into())),
+        }
+    }
+
+    fn authorize(&self, app: &App, head: &hyper::http::request::Parts, body: &[u8]) -> Result<(), Refused> {
+        let query = pairs(head.uri.query().unwrap_or_default());
+        let raw_path = head.uri.path();
+        let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
+        let request =
+            auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query, body };
+        auth::verify_request(app, &request, now()).map_err(|refused| {
+            self.metrics.auth_failed(&app.id, refused.kind);
+            Refused(StatusCode::UNAUTHORIZED, refused.text)
+        })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn error_body(text: &str) -> Bytes {
+    let mut body = br#"{"error":"#.to_vec();
+    model::json::push_string(&mut body, text);
+    body.push(b'}');
+    body.into()
+}
+
+/// Methods that a client invents must not make metrics of their own.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        _ => "other",
+    }
+}

@@ -1,0 +1,179 @@
+//! What a client's first request asks for: an upgrade to one of the dialects, or an answer of the HTTP API.
+//!
+//! HTTP/1.1 by hyper. An upgrade leaves hyper and takes the bare stream along with the bytes that were already read.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialects::{DIALECTS, PLAIN, PUSHER};
+use http_body_util::Full;
+use hub::{Sink, Worker};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use model::dialect::Goodbye;
+use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use crate::api;
+use crate::listen::Handshake;
+use crate::metrics::Metrics;
+use crate::transport::websocket;
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// What serving a client needs, on one worker's thread.
+pub(crate) struct Door {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) apps: Arc<Apps>,
+    pub(crate) api: api::Api,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: Arc<AtomicBool>,
+    /// From accept to the end of the first request's head; also for reading a body.
+    pub(crate) patience: Duration,
+    pub(crate) frame_bytes: usize,
+}
+
+/// A granted upgrade, waiting for its stream.
+enum Upgrade {
+    Open { app: Arc<App>, dialect: u8, opening: Opening },
+    TurnAway { goodbye: Goodbye, reason: &'static str },
+}
+
+impl Door {
+    /// Serves one socket until it is closed or has become a WebSocket, which then has a task of its own.
+    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, handshake: Handshake) {
+        // Frames are written whole; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let handshake = Cell::new(Some(handshake));
+        let upgrade = RefCell::new(None);
+        let service = service_fn(|request| {
+            drop(handshake.take());
+            self.answer(request, &upgrade)
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service).without_shutdown();
+        tokio::pin!(connection);
+        let parts = loop {
+            tokio::select! {
+                parts = &mut connection => break parts,
+                () = tokio::time::sleep(self.patience), if is_some(&handshake) => if is_some(&handshake) { return },
+            }
+        };
+        // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
+        let (Ok(parts), Some(upgrade)) = (parts, upgrade.take()) else { return };
+        let (stream, read) = (parts.io.into_inner(), parts.read_buf);
+        match upgrade {
+            Upgrade::Open { app, dialect, opening } => {
+                let connection = self.worker.open(Sink::Plain(stream), app, dialect, opening);
+                let link = websocket::serve(self.worker.clone(), connection, read, self.frame_bytes);
+                tokio::task::spawn_local(link);
+            }
+            Upgrade::TurnAway { goodbye, reason } => {
+                self.metrics.rejected(reason);
+                tokio::task::spawn_local(websocket::turn_away(stream, read, goodbye));
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        upgrade: &RefCell<Option<Upgrade>>,
+    ) -> Result<Answer, Infallible> {
+        let path = request.uri().path();
+        let mut answer = match dialect_at(path) {
+            Some((dialect, rest)) => self.upgrade(&request, dialect, rest, upgrade),
+            None if path == "/up" => text(StatusCode::OK, "OK\n"),
+            None => self.api.answer(request, self.patience).await,
+        };
+        if self.draining.load(Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
+    fn upgrade(
+        &self,
+        request: &Request<Incoming>,
+        dialect: usize,
+        rest: &str,
+        upgrade: &RefCell<Option<Upgrade>>,
+    ) -> Answer {
+        if request.method() != Method::GET || !request.headers().contains_key(UPGRADE) {
+            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address: connect with ws://\n");
+            answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            return answer;
+        }
+        match create_response_with_body(request, Full::default) {
+            Ok(answer) => {
+                *upgrade.borrow_mut() = Some(self.admit(request, dialect, rest));
+                answer
+            }
+            Err(error) => {
+                let mut answer = text(StatusCode::BAD_REQUEST, &format!("{error}\n"));
+                answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                answer
+            }
+        }
+    }
+
+    /// Whom the URL names, and what it asks for. A "no" is said over the WebSocket: a browser hides the answer to a failed
+    /// upgrade from its page.
+    fn admit(&self, request: &Request<Incoming>, number: usize, rest: &str) -> Upgrade {
+        let dialect: &dyn Dialect = DIALECTS[number];
+        let query = pairs(request.uri().query().unwrap_or_default());
+        let turn_away = |refusal: model::Refusal, state: State| Upgrade::TurnAway {
+            goodbye: dialect.goodbye(&state, &refusal),
+            reason: refusal.reason.row().label,
+        };
+        let opening = match dialect.open(&OpenRequest { path_rest: rest, query: &query }) {
+            Ok(opening) => opening,
+            Err((refusal, state)) => return turn_away(refusal, state),
+        };
+        let app = match &opening.app_key {
+            Some(key) => self.apps.by_key(key),
+            None => self.apps.first(),
+        };
+        match app {
+            Some(app) => Upgrade::Open { app: app.clone(), dialect: number as u8, opening },
+            None => turn_away(Reason::UnknownApp.into(), opening.state),
+        }
+    }
+}
+
+/// The dialect that lives at a path, and what follows its name there.
+fn dialect_at(path: &str) -> Option<(usize, &str)> {
+    match path {
+        "/" | "/ws" => Some((PLAIN, "")),
+        _ => path.strip_prefix("/app/").map(|key| (PUSHER, key)),
+    }
+}
+
+/// Percent-decoded, in order.
+pub(crate) fn pairs(query: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+fn is_some<T>(cell: &Cell<Option<T>>) -> bool {
+    let value = cell.take();
+    let is_some = value.is_some();
+    cell.set(value);
+    is_some
+}

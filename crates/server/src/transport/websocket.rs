@@ -1,0 +1,199 @@
+//! A WebSocket: what the client says goes to its connection, what the connection has to say goes around tungstenite.
+//!
+//! tungstenite reads (frames, fragments, masks, limits) and answers pings and closes by itself. What it writes goes through
+//! the connection's outbox, where the shared runs go too, so frames never interleave.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use hub::{Connection, Turn, Worker};
+use model::dialect::Goodbye;
+use model::{Message, Reason};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Error};
+
+/// tungstenite zero-fills its read buffer before each read and keeps it for life: small.
+const READ_BUFFER: usize = 512;
+
+/// How long a socket may take for its last bytes, and for the client's answer to a close.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+type WebSocket<S> = WebSocketStream<S>;
+
+/// Serves a connection to its end. `read`: bytes that came along with the upgrade request.
+pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Bytes, frame_bytes: usize) {
+    let link = Link(connection.clone());
+    let mut socket = WebSocket::from_partially_read(link, read.into(), Role::Server, Some(config(frame_bytes))).await;
+    let end = converse(&worker, &connection, &mut socket).await;
+    // What follows is short: it must not make the long-lived task larger.
+    Box::pin(part(&connection, &mut socket, end)).await;
+    worker.end(&connection, end.label());
+}
+
+/// Why a conversation is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client said so, or its socket is gone.
+    Client,
+    /// We close it.
+    Ours,
+    /// We close it, and nothing more can be read.
+    Unreadable,
+}
+
+impl End {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Ours | Self::Unreadable => "error",
+        }
+    }
+}
+
+async fn converse(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: &mut WebSocket<Link>) -> End {
+    loop {
+        let next = poll_fn(|cx| match connection.poll_turn(cx) {
+            Turn::Read => socket.poll_next_unpin(cx).map(Ok),
+            Turn::Hold => Poll::Pending,
+            Turn::Close => Poll::Ready(Err(End::Ours)),
+            Turn::Broken => Poll::Ready(Err(End::Client)),
+        });
+        let message = match next.await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return refuse_frame(worker, connection, &error),
+            Ok(None) => return End::Client,
+            Err(end) => return end,
+        };
+        connection.touch();
+        match message {
+            tungstenite::Message::Text(text) => worker.receive(connection, Message::Text(&text)),
+            tungstenite::Message::Binary(bytes) => worker.receive(connection, Message::Binary(&bytes)),
+            // Pings and closes are answered by tungstenite at the next poll.
+            _ => {}
+        }
+    }
+}
+
+/// A frame that cannot be: closes with WebSocket's own code for it.
+fn refuse_frame(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &Error) -> End {
+    let reason = match error {
+        Error::Capacity(_) => Reason::FrameTooLarge,
+        Error::Utf8(_) => Reason::NotUtf8,
+        Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => return End::Client,
+        Error::Protocol(_) => Reason::ProtocolError,
+        _ => return End::Client,
+    };
+    worker.close(connection, reason);
+    End::Unreadable
+}
+
+/// Flushes, and waits for the client's side of the close: a socket closed over unread bytes is reset, and the reset can
+/// overtake the close code.
+async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: End) {
+    let farewell = async {
+        if !poll_fn(|cx| connection.poll_flush(cx)).await {
+            return;
+        }
+        match end {
+            End::Client => {}
+            End::Ours => while let Some(Ok(message)) = socket.next().await {
+                if message.is_close() {
+                    break;
+                }
+            },
+            End::Unreadable => discard(connection).await,
+        }
+    };
+    // Whoever does not read now has had its time.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+async fn discard(connection: &Rc<Connection>) {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        if poll_fn(|cx| connection.sink().poll_read_ready(cx)).await.is_err() {
+            return;
+        }
+        match connection.sink().try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Says no to a client whose handshake is done but whom no app takes in.
+pub(crate) async fn turn_away(stream: TcpStream, read: Bytes, goodbye: Goodbye) {
+    let farewell = async {
+        let mut socket = WebSocket::from_partially_read(stream, read.into(), Role::Server, Some(config(16 << 10))).await;
+        if let Ok(message) = String::from_utf8(goodbye.message)
+            && !message.is_empty()
+        {
+            socket.send(tungstenite::Message::text(message)).await?;
+        }
+        let reason: String = goodbye.reason.chars().take(60).collect();
+        socket.close(Some(CloseFrame { code: goodbye.code.into(), reason: reason.into() })).await?;
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<(), Error>(())
+    };
+    // It is refused either way.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+fn config(frame_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(Some(frame_bytes))
+        .max_frame_size(Some(frame_bytes))
+}
+
+/// tungstenite's view of the connection: reads are its own, writes join the outbox.
+struct Link(Rc<Connection>);
+
+impl AsyncRead for Link {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let sink = self.0.sink();
+        loop {
+            ready!(sink.poll_read_ready(cx))?;
+            match sink.try_read(buffer.initialize_unfilled()) {
+                Ok(n) => {
+                    buffer.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // After our own close frame nothing may follow.
+        if self.0.closing().is_none() {
+            self.0.send_own(bytes);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
