@@ -68,6 +68,7 @@ impl Shard {
     /// Asks the silent and closes the dead. `now`: whole seconds since the worker began.
     pub(crate) fn tick(&mut self, now: u32) {
         self.shared.now.set(now);
+        self.stats.seconds.set(now.into());
         while let Some(place) = self.wheel.next(now) {
             for connection in place.iter().filter_map(Weak::upgrade) {
                 self.look_at(&connection, now);

@@ -92,6 +92,8 @@ pub struct WorkerStats {
     channels: Mutex<HashMap<(Arc<str>, &'static str), u64>>,
     /// Bytes that wait in outboxes.
     pub queued_bytes: Count,
+    /// The worker's clock: whole seconds since it began, moved on once a second.
+    pub seconds: Count,
     /// Messages that a full inbox lost.
     pub inbox_dropped: AtomicU64,
 }

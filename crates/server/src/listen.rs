@@ -1,22 +1,17 @@
 //! The door for clients: one acceptor that hands sockets to the workers in turn. Also where a node refuses and drains.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 
 /// Connections that the kernel holds until we accept them; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// Sockets taken in a row before other tasks have their turn.
-const ACCEPTS_IN_A_ROW: usize = 64;
 
 /// What to do when the process is out of file descriptors: wait, since accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +20,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     /// A client, at its very beginning.
     Serve(TcpStream, Handshake),
-    Drain { spread: Duration, linger: Duration, done: mpsc::Sender<()> },
+    Drain {
+        spread: Duration,
+        linger: Duration,
+        done: mpsc::Sender<()>,
+    },
     CloseNow,
 }
 
@@ -41,53 +40,91 @@ impl Drop for Handshake {
 /// Opens a listening socket.
 ///
 /// # Errors
-/// The address in the text: busy, forbidden, not ours.
+/// What the system says: busy, forbidden, not ours.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Accepts until it is dropped.
-pub(crate) async fn accept(
-    listener: TcpListener,
+/// The thread that accepts. A thread of its own, blocked in `accept`: the socket goes to its worker's runtime without having
+/// been registered with another one first.
+pub(crate) struct Acceptor {
+    listener: Arc<TcpListener>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Acceptor {
+    pub(crate) fn start(
+        listener: TcpListener,
+        workers: Vec<mpsc::Sender<Order>>,
+        handshakes_max: usize,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let listener = Arc::new(listener);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let accepting = Accepting {
+            listener: listener.clone(),
+            stopped: stopped.clone(),
+            workers,
+            in_flight: Arc::default(),
+            handshakes_max,
+            metrics,
+        };
+        std::thread::Builder::new().name("accept".into()).spawn(move || accepting.run())?;
+        Ok(Self { listener, stopped })
+    }
+
+    /// Refuses everybody from here on. Those in the kernel's queue are refused too.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+        // Wakes the thread; a listener that is gone already needs no waking.
+        let _ = socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+    }
+}
+
+/// The acceptor's thread.
+struct Accepting {
+    listener: Arc<TcpListener>,
+    stopped: Arc<AtomicBool>,
     workers: Vec<mpsc::Sender<Order>>,
+    in_flight: Arc<AtomicUsize>,
     handshakes_max: usize,
     metrics: Arc<Metrics>,
-) -> io::Result<()> {
-    let listener = AsyncFd::with_interest(listener, Interest::READABLE)?;
-    let in_flight = Arc::new(AtomicUsize::new(0));
-    let mut turn = 0;
-    loop {
-        let mut ready = listener.readable().await?;
-        for _ in 0..ACCEPTS_IN_A_ROW {
-            let stream = match ready.try_io(|listener| listener.get_ref().accept()) {
-                Err(_would_block) => break,
-                Ok(Ok((stream, _))) => stream,
-                Ok(Err(error)) => {
-                    if is_shortage(&error) {
-                        tracing::warn!(%error, "cannot accept");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                    break;
+}
+
+impl Accepting {
+    fn run(self) {
+        let mut turn = 0;
+        while !self.stopped.load(Relaxed) {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    turn = (turn + 1) % self.workers.len();
+                    self.hand_over(stream, turn);
                 }
-            };
-            turn = (turn + 1) % workers.len();
-            let full = in_flight.load(Relaxed) >= handshakes_max;
-            in_flight.fetch_add(1, Relaxed);
-            let handshake = Handshake(in_flight.clone());
-            if full {
-                refuse(stream, &metrics);
-            } else if let Err(error) = workers[turn].try_send(Order::Serve(stream, handshake))
-                && let Order::Serve(stream, _) = error.into_inner()
-            {
-                refuse(stream, &metrics);
+                Err(error) if is_shortage(&error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    std::thread::sleep(ACCEPT_PAUSE);
+                }
+                // Concerns the one that was to be accepted, or says that we stop.
+                Err(_) => {}
             }
         }
-        tokio::task::yield_now().await;
+    }
+
+    fn hand_over(&self, stream: TcpStream, worker: usize) {
+        if self.in_flight.fetch_add(1, Relaxed) >= self.handshakes_max {
+            self.in_flight.fetch_sub(1, Relaxed);
+            return refuse(stream, &self.metrics);
+        }
+        let handshake = Handshake(self.in_flight.clone());
+        if let Err(error) = self.workers[worker].try_send(Order::Serve(stream, handshake))
+            && let Order::Serve(stream, _) = error.into_inner()
+        {
+            refuse(stream, &self.metrics);
+        }
     }
 }
 

@@ -129,8 +129,7 @@ impl Api {
         let query = pairs(head.uri.query().unwrap_or_default());
         let raw_path = head.uri.path();
         let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
-        let request =
-            auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query, body };
+        let request = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query, body };
         auth::verify_request(app, &request, now()).map_err(|refused| {
             self.metrics.auth_failed(&app.id, refused.kind);
             Refused(StatusCode::UNAUTHORIZED, refused.text)

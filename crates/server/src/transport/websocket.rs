@@ -107,11 +107,13 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
         }
         match end {
             End::Client => {}
-            End::Ours => while let Some(Ok(message)) = socket.next().await {
-                if message.is_close() {
-                    break;
+            End::Ours => {
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_close() {
+                        break;
+                    }
                 }
-            },
+            }
             End::Unreadable => discard(connection).await,
         }
     };
@@ -137,7 +139,8 @@ async fn discard(connection: &Rc<Connection>) {
 /// Says no to a client whose handshake is done but whom no app takes in.
 pub(crate) async fn turn_away(stream: TcpStream, read: Bytes, goodbye: Goodbye) {
     let farewell = async {
-        let mut socket = WebSocket::from_partially_read(stream, read.into(), Role::Server, Some(config(16 << 10))).await;
+        let mut socket =
+            WebSocket::from_partially_read(stream, read.into(), Role::Server, Some(config(16 << 10))).await;
         if let Ok(message) = String::from_utf8(goodbye.message)
             && !message.is_empty()
         {

@@ -1,0 +1,224 @@
+//! The life of a node: open the doors, join the cluster, serve, let everybody go.
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use backplane::{Backplane, Workers, local};
+use dialects::DIALECTS;
+use hub::{Hub, Worker};
+use model::{Apps, socket_id};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::admin::Admin;
+use crate::api::Api;
+use crate::banner;
+use crate::door::Door;
+use crate::listen::{self, Acceptor, Order};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// Sockets that may wait for one worker between accept and its first look.
+const ORDERS_MAX: usize = 1024;
+
+/// What the threads of a node share.
+struct Node {
+    settings: Settings,
+    apps: Arc<Apps>,
+    hub: Arc<Hub>,
+    backplane: Arc<dyn Backplane>,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+    began: Instant,
+}
+
+/// Runs a node until a signal ends it.
+///
+/// # Errors
+/// A port that cannot be opened, a Redis URL that cannot be read.
+pub(crate) fn run(settings: Settings) -> Result<()> {
+    let client = bind(settings.server.listen, "server.listen")?;
+    let admin = bind(settings.server.admin, "server.admin")?;
+    let began = Instant::now();
+    let apps = Arc::new(Apps::new(settings.apps.iter().map(|named| named.app.clone())));
+    let hub = Hub::new(hub_settings(&settings), &DIALECTS);
+    let backplane = start_backplane(&settings, hub.clone())?;
+    let metrics = Arc::new(Metrics::new(&apps));
+    let draining = Arc::new(AtomicBool::new(false));
+    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, draining, began });
+    let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
+    banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
+    let runtime = runtime()?;
+    LocalSet::new().block_on(&runtime, node.live(client, admin, workers))
+}
+
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    listen::bind(address).with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+fn hub_settings(settings: &Settings) -> hub::Settings {
+    let limits = &settings.limits;
+    hub::Settings {
+        workers: settings.server.workers,
+        inbox_bytes: limits.inbox_bytes,
+        batch_events: limits.batch_events,
+        batch_bytes: limits.batch_bytes,
+        outbox_bytes: limits.outbox_bytes,
+        outbox_total_bytes: limits.outbox_total_bytes,
+        gap_spread: settings.drain.spread,
+        node: random_node(),
+    }
+}
+
+/// 1 ..= 2^31 − 1, from the same source of randomness that seeds hash maps.
+fn random_node() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    (number % u64::from(socket_id::MAX)) as u32 + 1
+}
+
+fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Backplane>> {
+    let Some(url) = &settings.redis.url else {
+        return Ok(local::start(local::Settings { linger: settings.redis.linger }, workers));
+    };
+    let _ = url;
+    bail!("redis.url: not there yet")
+}
+
+fn start_worker(node: &Arc<Node>, number: usize) -> Result<mpsc::Sender<Order>> {
+    let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+    let runtime = runtime()?;
+    let node = node.clone();
+    let work = move || LocalSet::new().block_on(&runtime, node.work(number, inbox));
+    std::thread::Builder::new().name(format!("worker {number}")).spawn(work).context("cannot start a thread")?;
+    Ok(orders)
+}
+
+impl Node {
+    /// A worker's thread: its half of the hub, and the clients it was given.
+    async fn work(self: Arc<Self>, number: usize, mut orders: mpsc::Receiver<Order>) {
+        let worker = Worker::new(self.hub.clone(), self.backplane.clone(), number);
+        tokio::task::spawn_local(worker.clone().run());
+        let door = Rc::new(self.door(worker.clone()));
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Serve(stream, handshake) => {
+                    let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+                    // A socket that is dead already needs no service.
+                    if let Ok(stream) = stream {
+                        tokio::task::spawn_local(door.clone().serve(stream, handshake));
+                    }
+                }
+                Order::Drain { spread, linger, done } => {
+                    let worker = worker.clone();
+                    tokio::task::spawn_local(async move {
+                        worker.drain(spread, linger).await;
+                        drop(done);
+                    });
+                }
+                Order::CloseNow => worker.close_now(),
+            }
+        }
+    }
+
+    fn door(&self, worker: Rc<Worker>) -> Door {
+        let api = Api {
+            apps: self.apps.clone(),
+            backplane: self.backplane.clone(),
+            metrics: self.metrics.clone(),
+            body_bytes: self.settings.limits.http_body_bytes,
+        };
+        Door {
+            worker,
+            apps: self.apps.clone(),
+            api,
+            metrics: self.metrics.clone(),
+            draining: self.draining.clone(),
+            patience: self.settings.limits.handshake,
+            frame_bytes: self.settings.limits.frame_bytes,
+        }
+    }
+
+    /// Serves until a signal, then drains. A second signal ends it at once.
+    async fn live(
+        self: Arc<Self>,
+        client: TcpListener,
+        admin: TcpListener,
+        workers: Vec<mpsc::Sender<Order>>,
+    ) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
+        let handshakes = self.settings.limits.handshakes;
+        let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.metrics.clone())?;
+        let gently = tokio::select! {
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => false,
+        };
+        tokio::select! {
+            () = self.drain(gently, &workers, &acceptor) => {}
+            () = either(&mut terminate, &mut interrupt) => self.close_now(&workers).await,
+        }
+        Ok(())
+    }
+
+    fn admin(&self) -> Admin {
+        Admin {
+            hub: self.hub.clone(),
+            backplane: self.backplane.clone(),
+            metrics: self.metrics.clone(),
+            draining: self.draining.clone(),
+            down_grace: self.settings.redis.down_grace,
+            began: self.began,
+        }
+    }
+
+    /// Not ready at once; after the grace no new client; the others are asked to go, spread out. Each phase ends early when
+    /// nothing is left to wait for.
+    async fn drain(&self, gently: bool, workers: &[mpsc::Sender<Order>], acceptor: &Acceptor) {
+        let drain = &self.settings.drain;
+        self.draining.store(true, Relaxed);
+        tracing::info!(grace = drain.grace.as_secs_f64(), seconds = drain.spread.as_secs_f64(), "draining");
+        if gently {
+            tokio::time::sleep(drain.grace).await;
+        }
+        acceptor.stop();
+        let (spread, linger) = if gently { (drain.spread, drain.leave_linger) } else { Default::default() };
+        let (done, mut all_done) = mpsc::channel(1);
+        for worker in workers {
+            // A worker that is gone has nobody to drain.
+            let _ = worker.send(Order::Drain { spread, linger, done: done.clone() }).await;
+        }
+        drop(done);
+        // Nothing is ever sent: it ends when the last worker has dropped its end.
+        let _ = all_done.recv().await;
+        self.backplane.close().await;
+        tracing::info!("drained");
+    }
+
+    /// Says goodbye to whoever is left and gives the sockets a moment to carry it.
+    async fn close_now(&self, workers: &[mpsc::Sender<Order>]) {
+        tracing::warn!("second signal: closing at once");
+        for worker in workers {
+            let _ = worker.try_send(Order::CloseNow);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn either(terminate: &mut tokio::signal::unix::Signal, interrupt: &mut tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
