@@ -159,6 +159,11 @@ fn is_master(role: &[redis::Value]) -> bool {
 fn refusal(error: &RedisError) -> Option<PublishError> {
     let refused = |text: String| Some(PublishError::Refused { status: None, text });
     let said = || error.detail().unwrap_or_default().to_owned();
+    match error.code() {
+        Some("NOAUTH") => return refused("Redis wants a password; write redis://:password@host".to_owned()),
+        Some("WRONGPASS") => return refused("Redis does not take this user and password".to_owned()),
+        _ => {}
+    }
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => refused(format!("Redis does not take the password: {}", said())),
         redis::ErrorKind::Server(ServerErrorKind::NoPerm) => {

@@ -3,6 +3,8 @@
 mod admin;
 mod api;
 mod banner;
+mod cli;
+mod commands;
 mod door;
 mod listen;
 mod logs;
@@ -11,18 +13,20 @@ mod node;
 mod settings;
 mod transport;
 
-fn main() {
-    match settings::load(&settings::Flags::default()) {
-        Err(problems) => {
-            eprintln!("{problems}");
-            std::process::exit(2);
-        }
-        Ok(settings) => {
-            logs::start(settings.log.format, &settings.log.level);
-            if let Err(error) = node::run(settings) {
-                eprintln!("fanfare: {error:#}");
-                std::process::exit(1);
-            }
-        }
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let invocation = cli::read();
+    if !matches!(invocation.command, cli::Command::Serve) {
+        return commands::run(&invocation);
+    }
+    let settings = match settings::load(&invocation.flags) {
+        Ok(settings) => settings,
+        Err(problems) => return commands::Failure::from(problems).tell(),
+    };
+    logs::start(settings.log.format, &settings.log.level);
+    match node::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => commands::Failure::Failed(format!("{error:#}")).tell(),
     }
 }

@@ -46,7 +46,7 @@ fn check_development(values: &Values, found: &mut Vec<Problem>) {
          or listen on 127.0.0.1",
         values.text("server.listen")
     );
-    found.push(Problem::new(values.source("server.listen"), "server.listen", text));
+    found.push(Problem::new(values.source("server.listen").place(), "server.listen", text));
 }
 
 fn check_complete(values: &Values, found: &mut Vec<Problem>) {
@@ -62,7 +62,7 @@ fn check_complete(values: &Values, found: &mut Vec<Problem>) {
                 "is missing; write {key} = \"…\"{or_file} below [apps.{app}], or set {}",
                 table::variable(&name)
             );
-            found.push(Problem::new(place, &name, text));
+            found.push(Problem::new(place.place(), &name, text));
         }
     }
 }
@@ -83,7 +83,7 @@ fn check_unique(values: &Values, key: &str, found: &mut Vec<Problem>) {
         let text = values.text(&first);
         if !text.is_empty() && text == values.text(&second) {
             let text = format!("is {text:?} as {first} (at {}); give each app its own", values.source(&first));
-            found.push(Problem::new(values.source(&second), &second, text));
+            found.push(Problem::new(values.source(&second).place(), &second, text));
         }
     }
 }
@@ -109,7 +109,7 @@ fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
                  names; change one of them",
                 values.source("redis.namespace")
             );
-            found.push(Problem::new(source, &name, text));
+            found.push(Problem::new(source.place(), &name, text));
         }
     }
     for (earlier, later) in pairs(values) {
@@ -122,7 +122,7 @@ fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
                  each a prefix that does not begin the other's",
                 place(&earlier).0
             );
-            found.push(Problem::new(source, &name, text));
+            found.push(Problem::new(source.place(), &name, text));
         }
     }
 }
@@ -131,7 +131,7 @@ fn check_presence(values: &Values, found: &mut Vec<Problem>) {
     let (beat, dead) = (values.seconds("presence.heartbeat"), values.seconds("presence.dead_after"));
     if dead <= beat * 2 {
         let text = format!(
-            "{} is not more than twice presence.heartbeat ({}, at {}), so one late heartbeat would remove members that \
+            "{} is not more than twice presence.heartbeat ({}, {}), so one late heartbeat would remove members that \
              are there; write at least {}",
             dead.as_secs_f64(),
             beat.as_secs_f64(),
@@ -140,14 +140,14 @@ fn check_presence(values: &Values, found: &mut Vec<Problem>) {
         );
         let late = values.source("presence.dead_after");
         let place = if *late == Source::Default { values.source("presence.heartbeat") } else { late };
-        found.push(Problem::new(place, "presence.dead_after", text));
+        found.push(Problem::new(place.place(), "presence.dead_after", text));
     }
 }
 
 /// What may be meant and is worth a second look. Never stops anything.
 pub(crate) fn warnings(values: &Values) -> Vec<Problem> {
     let mut found = Vec::new();
-    let mut warn = |name: &str, text: String| found.push(Problem::new(values.source(name), name, text));
+    let mut warn = |name: &str, text: String| found.push(Problem::new(values.source(name).place(), name, text));
     if values.text("redis.url").is_empty() {
         warn(
             "redis.url",

@@ -80,7 +80,7 @@ fn read_file(
     let source = values.source(file).clone();
     if !values.text(target).is_empty() {
         let text = format!("is set, and so is {target} (at {}); leave one of them out", values.source(target));
-        problems.push(Problem::new(source, file, text));
+        problems.push(Problem::new(source.place(), file, text));
         return;
     }
     let path = values.text(file).to_owned();
@@ -89,13 +89,13 @@ fn read_file(
         Ok(content) => content.trim_end_matches(['\r', '\n']).to_owned(),
         Err(error) => {
             let text = format!("{path:?} cannot be read: {error}; write the path of a file that this user may read");
-            problems.push(Problem::new(source, file, text));
+            problems.push(Problem::new(source.place(), file, text));
             return;
         }
     };
     match read(&content) {
         Ok(scalar) if !content.is_empty() => values.set(target, scalar),
-        Ok(_) => problems.push(Problem::new(source, file, format!("{path:?} is empty"))),
-        Err(text) => problems.push(Problem::new(source, file, format!("what is in {path:?} {text}"))),
+        Ok(_) => problems.push(Problem::new(source.place(), file, format!("{path:?} is empty"))),
+        Err(text) => problems.push(Problem::new(source.place(), file, format!("what is in {path:?} {text}"))),
     }
 }

@@ -39,7 +39,15 @@ pub(crate) fn parse(path: &str, text: &str) -> Layer {
     if errors.is_empty() {
         file.read_root(root.get_ref());
     }
+    file.layer.problems.sort_by_key(|problem| place_in_file(&problem.place));
     file.layer
+}
+
+/// Line and column of a place like `fanfare.toml:3:10`, to tell problems from top to bottom.
+fn place_in_file(place: &str) -> (usize, usize) {
+    let mut parts = place.rsplit(':').map(|part| part.parse().unwrap_or(0));
+    let column = parts.next().unwrap_or(0);
+    (parts.next().unwrap_or(0), column)
 }
 
 struct File<'a> {

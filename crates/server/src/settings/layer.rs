@@ -96,15 +96,21 @@ impl Layer {
     }
 }
 
-/// The known name that comes nearest: with the same app for an app's setting; else by the whole name; else the setting of
-/// another section with this very key.
+/// The known name that comes nearest: an app's setting with the same app; else this very key of another section; else the
+/// nearest key of this section; else the nearest whole name.
 pub(crate) fn nearest_name(name: &str) -> Option<String> {
     let (section, key) = table::split(name);
     if let Some(app) = section.strip_prefix("apps.") {
         let keys = table::app_rows().filter_map(|row| table::app_key(row.name));
         return nearest(key, keys).map(|key| format!("apps.{app}.{key}"));
     }
-    let whole = nearest(name, table::node_rows().map(|row| row.name));
-    let elsewhere = || table::node_rows().map(|row| row.name).find(|known| table::split(known).1 == key);
-    whole.or_else(elsewhere).map(str::to_owned)
+    let names = || table::node_rows().map(|row| row.name);
+    if let Some(elsewhere) = names().find(|known| table::split(known).1 == key) {
+        return Some(elsewhere.to_owned());
+    }
+    let here = names().map(table::split).filter(|(known, _)| *known == section).map(|(_, key)| key);
+    match nearest(key, here) {
+        Some(near) => Some(format!("{section}.{near}")),
+        None => nearest(name, names()).map(str::to_owned),
+    }
 }

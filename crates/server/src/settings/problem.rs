@@ -39,8 +39,8 @@ impl fmt::Display for Problems {
             writeln!(out, "{problem}")?;
         }
         match self.0.len() {
-            1 => write!(out, "1 problem with the settings; nothing was started"),
-            n => write!(out, "{n} problems with the settings; nothing was started"),
+            1 => write!(out, "1 problem with the settings"),
+            n => write!(out, "{n} problems with the settings"),
         }
     }
 }

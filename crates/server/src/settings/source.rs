@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::table;
-
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
     Default,
@@ -20,13 +18,9 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// How the setting is spelled where this value was written, for texts that tell what to write.
-    pub(crate) fn spelling(&self, name: &str) -> String {
-        match self {
-            Self::Environment(_) => table::variable(name),
-            Self::Flag(flag) => (*flag).to_owned(),
-            _ => name.to_owned(),
-        }
+    /// The place for a problem: nobody wrote a default, so it has none.
+    pub(crate) fn place(&self) -> String {
+        if *self == Self::Default { String::new() } else { self.to_string() }
     }
 }
 

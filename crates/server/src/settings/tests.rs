@@ -1,1 +1,318 @@
-//! .
+//! The settings as an operator meets them: what is written, what holds, what is said when it is wrong.
+
+use super::table::{Kind, Row};
+use super::*;
+
+fn read(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Problems> {
+    let variables = environment.iter().map(|(name, text)| ((*name).to_owned(), Some((*text).to_owned())));
+    from_layers(vec![file::parse("f.toml", file), Layer::from_environment(variables)])
+}
+
+fn problems(file: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    read(file, environment).unwrap_err().0.iter().map(Problem::to_string).collect()
+}
+
+const APP: &str = "[apps.main]\nid = \"1\"\nkey = \"k\"\nsecret = \"s\"\n";
+
+/// A value of the row that is not its default, in TOML.
+fn another(row: &Row) -> String {
+    let (_, key) = table::split(row.name);
+    match (row.kind, key) {
+        (Kind::Seconds { .. }, "dead_after") => "7.5".to_owned(),
+        (Kind::Seconds { .. }, _) => "1.25".to_owned(),
+        (Kind::Count { .. } | Kind::Bytes { .. }, _) => "7".to_owned(),
+        (Kind::Address, _) => "\"127.0.0.9:77\"".to_owned(),
+        (Kind::Choice(words), _) => format!("{:?}", words[words.len() - 1]),
+        (Kind::RedisUrl, _) => "\"redis://localhost:7/7\"".to_owned(),
+        (Kind::Filter, _) => "\"debug\"".to_owned(),
+
+        _ => "\"other\"".to_owned(),
+    }
+}
+
+/// A file that is valid and has this one setting written.
+fn file_with(row: &Row, value: &str) -> String {
+    let (section, key) = table::split(row.name);
+    let Some(key) = table::app_key(row.name) else { return format!("[{section}]\n{key} = {value}\n") };
+    let others: Vec<&str> = match key {
+        "id" => vec!["key = \"k\"", "secret = \"s\""],
+        "key" => vec!["id = \"1\"", "secret = \"s\""],
+        "secret" | "secret_file" => vec!["id = \"1\"", "key = \"k\""],
+        _ => vec!["id = \"1\"", "key = \"k\"", "secret = \"s\""],
+    };
+    format!("[apps.main]\n{key} = {value}\n{}\n", others.join("\n"))
+}
+
+#[test]
+fn each_setting_changed_from_its_default_is_seen_with_its_place() {
+    for row in &table::TABLE {
+        let (_, key) = table::split(row.name);
+        let holder = std::env::temp_dir().join(format!("fanfare-{}-{key}", std::process::id()));
+        let value = match row.kind {
+            Kind::SecretFile => {
+                let content = if key == "url_file" { "redis://localhost:7" } else { "out-of-a-file" };
+                std::fs::write(&holder, format!("{content}\n")).unwrap();
+                format!("{:?}", holder.display().to_string())
+            }
+            _ => another(row),
+        };
+        let settings = read(&file_with(row, &value), &[]).unwrap_or_else(|problems| panic!("{}: {problems}", row.name));
+        let shown = if row.kind == Kind::Secret { "\"***\"".to_owned() } else { value };
+        let printed = effective(&settings);
+        let line =
+            printed.lines().find(|line| line.starts_with(&format!("{key} = {shown} ")) && line.contains("f.toml"));
+        assert!(line.is_some_and(|line| line.contains("# f.toml:2:")), "{}: {printed}", row.name);
+        let _ = std::fs::remove_file(holder);
+    }
+}
+
+#[test]
+fn each_setting_reaches_the_process() {
+    let plain = format!("{:?}", without_values(read(APP, &[]).unwrap()));
+    let node = table::node_rows().filter(|row| !matches!(row.kind, Kind::SecretFile));
+    for row in node {
+        let settings = read(&format!("{APP}\n{}", file_with(row, &another(row))), &[]).unwrap();
+        assert_ne!(format!("{:?}", without_values(settings)), plain, "{}", row.name);
+    }
+    for row in table::app_rows().filter(|row| !matches!(row.kind, Kind::SecretFile | Kind::Secret)) {
+        let settings = read(&file_with(row, &another(row)), &[]).unwrap();
+        assert_ne!(format!("{:?}", without_values(settings)), plain, "{}", row.name);
+    }
+}
+
+fn without_values(settings: Settings) -> Settings {
+    Settings { values: Values::default(), ..settings }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_a_flag_over_both() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"\nworkers = 3\n";
+    let variables = [("FANFARE_SERVER__ADMIN", "127.0.0.1:22"), ("FANFARE_SERVER__WORKERS", "33")];
+    let variables = variables.map(|(name, text)| (name.to_owned(), Some(text.to_owned())));
+    let flags = [("--workers", "server.workers", "44".to_owned())];
+    let layers =
+        vec![file::parse("f.toml", file), Layer::from_environment(variables.into_iter()), Layer::from_flags(&flags)];
+    let settings = from_layers(layers).unwrap();
+    assert_eq!(settings.server.listen.port(), 1);
+    assert_eq!(settings.server.admin.port(), 22);
+    assert_eq!(settings.server.workers, 44);
+    assert_eq!(settings.values.source("server.listen").to_string(), "f.toml:2:10");
+    assert_eq!(settings.values.source("server.admin").to_string(), "environment FANFARE_SERVER__ADMIN");
+    assert_eq!(settings.values.source("server.workers").to_string(), "flag --workers");
+}
+
+#[test]
+fn text_from_the_environment_stays_the_text_it_is() {
+    let settings = read(
+        "",
+        &[
+            ("FANFARE_APPS__MAIN__ID", "007"),
+            ("FANFARE_APPS__MAIN__KEY", "1e3"),
+            ("FANFARE_APPS__MAIN__SECRET", "0123"),
+        ],
+    )
+    .unwrap();
+    let app = &settings.apps[0].app;
+    assert_eq!((&*app.id, &*app.key, app.secrets[0].reveal()), ("007", "1e3", "0123"));
+    assert!(!settings.development && &*app.redis_prefix == "007:");
+}
+
+#[test]
+fn an_empty_prefix_is_a_choice_and_an_absent_one_is_the_id() {
+    let prefix = |line: &str| read(&format!("{APP}{line}"), &[]).unwrap().apps[0].app.redis_prefix.clone();
+    assert_eq!(&*prefix(""), "1:");
+    assert_eq!(&*prefix("redis_prefix = \"\""), "");
+}
+
+#[test]
+fn the_environment_may_complete_an_app_of_the_file() {
+    let settings = read("[apps.main]\nid = \"1\"\nkey = \"k\"\n", &[("FANFARE_APPS__MAIN__SECRET", "s")]).unwrap();
+    assert_eq!(settings.apps[0].app.secrets[0].reveal(), "s");
+}
+
+#[test]
+fn an_old_secret_is_kept_beside_the_new_one() {
+    let settings = read(&format!("{APP}previous_secret = \"old\""), &[]).unwrap();
+    let secrets: Vec<_> = settings.apps[0].app.secrets.iter().map(Secret::reveal).collect();
+    assert_eq!(secrets, ["s", "old"]);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_place_key_and_remedy() {
+    let check = |file: &str, expected: &str| {
+        let found = problems(file, &[]);
+        assert_eq!(found.len(), 1, "{file}: {found:#?}");
+        assert!(found[0].starts_with(expected), "{file}\n    {}\n not {expected}", found[0]);
+    };
+    check("[server]\nlisen = 1", "f.toml:2:1: server.lisen: no such key; did you mean server.listen?");
+    check("[server]\nlinger = 1", "f.toml:2:1: server.linger: no such key; did you mean redis.linger?");
+    check("[server]\nport = 1", "f.toml:2:1: server.port: no such key; [server] has listen, admin, workers");
+    check("[sever]\nlisten = 1", "f.toml:1:2: sever: no such section; did you mean [server]?");
+    check("listen = 1", "f.toml:1:1: listen: is outside of a section; did you mean server.listen?");
+    check("server = 1", "f.toml:1:1: server: is not a table; write [server] and its keys below");
+    check("[server]\nworkers = 65", "f.toml:2:11: server.workers: 65 is too large; write a whole number from 0 to 64");
+    check("[server]\nworkers = -1", "f.toml:2:11: server.workers: -1 is too small; write");
+    check("[server]\nworkers = 1.5", "f.toml:2:11: server.workers: 1.5 is not whole; write");
+    check("[server]\nworkers = true", "f.toml:2:11: server.workers: is true or false; write");
+    check(
+        "[redis]\nlinger = \"500ms\"",
+        "f.toml:2:10: redis.linger: \"500ms\" is text; write a plain number: linger = 0.5",
+    );
+    check("[redis]\nlinger = nan", "f.toml:2:10: redis.linger: NaN is too small; write");
+    check(
+        "[redis]\nqueue_bytes = \"64 MiB\"",
+        "f.toml:2:15: redis.queue_bytes: \"64 MiB\" is text; write a plain number: queue_bytes = 67108864",
+    );
+    check("[redis]\nnamespace = \"\"", "f.toml:2:13: redis.namespace: is empty; write");
+    check("[redis]\nnamespace = \"__keyspace\"", "f.toml:2:13: redis.namespace: \"__keyspace\" leads to Redis's own");
+    check("[log]\nlevel = \"inof\"", "f.toml:2:9: log.level: \"inof\" is not a level; write");
+    check("[log]\nformat = \"jsn\"", "f.toml:2:10: log.format: \"jsn\" is not known; did you mean \"json\"?");
+    check(
+        "[presence]\ndead_after = 2",
+        "f.toml:2:14: presence.dead_after: 2 is not more than twice presence.heartbeat",
+    );
+    check("[presence]\nheartbeat = 2", "f.toml:2:13: presence.dead_after: 3 is not more than twice presence.heartbeat");
+    check(
+        "[server]\nlisten = \"[::]:80\"",
+        "f.toml:2:10: server.listen: [::]:80 is open to other machines, but no app is",
+    );
+    check("[server\nlisten = 1", "f.toml:1:8: this is not TOML: ");
+    check("[[apps]]\nid = \"1\"", "f.toml:1:3: apps: is not a table; write a table for each app");
+    check("[apps]\nid = \"1\"", "f.toml:2:1: apps.id: is outside of an app; write it below a table");
+    check("[apps.Main]\nid = \"1\"", "f.toml:1:7: apps.Main: cannot be an app's name here; write lower-case");
+    check(
+        "[apps.main]\nid = \"1\"\nkey = \"k\"",
+        "f.toml:1:7: apps.main.secret: is missing; write secret = \"…\", or secret_file",
+    );
+    check(
+        &format!("{APP}secret_file = \"x\""),
+        "f.toml:5:15: apps.main.secret_file: is set, and so is apps.main.secret (at f.toml:4:10)",
+    );
+    check(&APP.replace("\"1\"", "1"), "f.toml:2:6: apps.main.id: is a number; write");
+    check(&APP.replace("\"k\"", "\"a/b\""), "f.toml:3:7: apps.main.key: \"a/b\" cannot stand in a URL; write");
+    check(&APP.replace("\"s\"", "\"***\""), "f.toml:4:10: apps.main.secret: is the mask that print-config prints");
+}
+
+#[test]
+fn the_environment_is_told_by_the_names_of_its_variables() {
+    let check = |name: &str, text: &str, expected: &str| {
+        let found = problems("", &[(name, text)]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(expected), "{}\n not {expected}", found[0]);
+    };
+    check(
+        "FANFARE_SERVER__LISEN",
+        "x",
+        "environment FANFARE_SERVER__LISEN: no such setting; did you mean FANFARE_SERVER__LISTEN?",
+    );
+    check(
+        "FANFARE_REDIS_URL",
+        "x",
+        "environment FANFARE_REDIS_URL: is not read; write two underscores: FANFARE_REDIS__URL",
+    );
+    check("FANFARE_SERVER__WORKERS", "", "environment FANFARE_SERVER__WORKERS: server.workers: is empty; write");
+    check(
+        "FANFARE_SERVER__WORKERS",
+        "many",
+        "environment FANFARE_SERVER__WORKERS: server.workers: \"many\" is not a number; write",
+    );
+    check(
+        "FANFARE_APPS__MAIN__SECRT",
+        "x",
+        "environment FANFARE_APPS__MAIN__SECRT: no such setting; did you mean FANFARE_APPS__MAIN__SECRET?",
+    );
+}
+
+#[test]
+fn what_kubernetes_sets_beside_a_service_of_our_name_is_no_mistake() {
+    let variables = ["FANFARE_PORT", "FANFARE_SERVICE_HOST", "FANFARE_PORT_8080_TCP_ADDR", "FANFARE_REDIS_PORT"];
+    assert!(read("", &variables.map(|name| (name, "x"))).is_ok());
+}
+
+#[test]
+fn all_problems_are_told_at_once_from_top_to_bottom() {
+    let found = problems("[redis]\nurl = 1\n[server]\nprt = 1\nworkers = \"x\"\n", &[("FANFARE_LOG__LEVEL", "lots")]);
+    let places: Vec<&str> = found.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["f.toml:2:7", "f.toml:4:1", "f.toml:5:11", "environment FANFARE_LOG__LEVEL"]);
+}
+
+#[test]
+fn apps_cannot_be_mistaken_for_each_other() {
+    let app = |name: &str, id: &str, key: &str, prefix: &str| {
+        format!("[apps.{name}]\nid = \"{id}\"\nkey = \"{key}\"\nsecret = \"s\"\n{prefix}\n")
+    };
+    let check = |first: String, second: String, expected: &[&str]| {
+        let found = problems(&format!("{first}{second}"), &[]);
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        found.iter().zip(expected).for_each(|(found, expected)| assert!(found.contains(expected), "{found}"));
+    };
+    check(
+        app("a", "1", "k", ""),
+        app("b", "2", "k", ""),
+        &["f.toml:8:7: apps.b.key: is \"k\" as apps.a.key (at f.toml:3:7)"],
+    );
+    check(
+        app("a", "1", "k", ""),
+        app("b", "1", "l", ""),
+        &["apps.b.id: is \"1\"", "apps.b.redis_prefix: \"1:\" and \"1:\" of apps.a"],
+    );
+    let prefix = |text: &str| format!("redis_prefix = \"{text}\"");
+    check(
+        app("a", "1", "k", &prefix("x_")),
+        app("b", "2", "l", &prefix("x_y_")),
+        &["apps.b.redis_prefix: \"x_y_\" and \"x_\""],
+    );
+    check(app("a", "1", "k", &prefix("")), app("b", "2", "l", ""), &["begin alike"]);
+    check(
+        app("a", "1", "k", &prefix("ff:")),
+        String::new(),
+        &["f.toml:5:16: apps.a.redis_prefix: \"ff:\" and redis.namespace \"ff:\""],
+    );
+    check(app("a", "1", "k", &prefix("f")), String::new(), &["begin alike"]);
+    check(app("a", "1", "k", &prefix("__keyevent")), String::new(), &["Redis's own"]);
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let file = format!(
+        "{}previous_secret = \"hush2\"\n[redis]\nurl = \"redis://bob:hush3@host:1\"\n",
+        APP.replace("\"s\"", "\"hush1\"")
+    );
+    let settings = read(&file, &[]).unwrap();
+    let printed = effective(&settings);
+    assert!(!printed.contains("hush") && !format!("{settings:?}").contains("hush"), "{printed}");
+    assert!(printed.contains("url = \"redis://bob:***@host:1\""), "{printed}");
+    for wrong in ["url = \"http://:hush@x\"", "url = \"hush\"", "url = \"redis://:hu/sh@x:y\""] {
+        assert!(!problems(&format!("[redis]\n{wrong}"), &[])[0].contains("hu"));
+    }
+    assert!(!problems(&APP.replace("\"s\"", "\" hush\""), &[])[0].contains("hush"));
+}
+
+#[test]
+fn the_example_file_changes_nothing_and_all_of_it_is_valid() {
+    let defaults = format!("{:?}", without_values(read("", &[]).unwrap()));
+    assert_eq!(format!("{:?}", without_values(read(&example(), &[]).unwrap())), defaults);
+    let live: String = example().lines().filter(|line| !line.contains("_file =")).fold(String::new(), |all, line| {
+        let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+        all + line + "\n"
+    });
+    let settings = read(&live, &[]).unwrap_or_else(|problems| panic!("{problems}\n{live}"));
+    assert!(!settings.development && settings.apps[0].name == "main");
+}
+
+#[test]
+fn the_docs_page_is_the_table() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let text = std::fs::read_to_string(page).unwrap_or_default();
+    assert!(text == docs(), "docs/configuration.md is old: fanfare print-config --docs > docs/configuration.md");
+}
+
+#[test]
+fn print_config_can_be_read_again() {
+    let file = "[redis]\nlinger = 0.5\nnamespace = \"q\\\"\\\\é:\"\n[limits]\ninbox_bytes = 70000\n";
+    let settings = read(file, &[]).unwrap();
+    let printed = effective(&settings);
+    // The development app's secret is a mask there, and is a comment.
+    let again = printed.split("\n# No app").next().unwrap();
+    assert_eq!(format!("{:?}", without_values(read(again, &[]).unwrap())), format!("{:?}", without_values(settings)));
+}

@@ -90,6 +90,23 @@ impl Values {
         all
     }
 
+    /// From where the values came, in words: `fanfare.toml and 2 environment variables`.
+    pub(crate) fn read_from(&self) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        let (mut variables, mut flags) = (0, 0);
+        for value in self.by_name.values() {
+            match &value.source {
+                Source::File { path, .. } if !parts.contains(path) => parts.push(path.clone()),
+                Source::Environment(_) => variables += 1,
+                Source::Flag(_) => flags += 1,
+                _ => {}
+            }
+        }
+        parts.extend((variables > 0).then(|| format!("environment variables ({variables})")));
+        parts.extend((flags > 0).then(|| format!("flags ({flags})")));
+        if parts.is_empty() { "all defaults".to_owned() } else { parts.join(", ") }
+    }
+
     pub(crate) fn get(&self, name: &str) -> &Value {
         // Every row of the table has a default layer entry.
         self.by_name.get(name).unwrap_or_else(|| panic!("{name} is not in the table of settings"))

@@ -1,0 +1,300 @@
+//! The command line: what can be asked, and its help.
+//!
+//! Only words are read here. Values that are settings go to `settings` as text, so that a wrong one is told like any other;
+//! what a command does is in `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::Flags;
+
+/// What was asked for, with what the flags say about settings.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub flags: Flags,
+    pub command: Command,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Serve,
+    Publish(Publish),
+    Listen(Listen),
+    CheckConfig,
+    PrintConfig(PrintConfig),
+}
+
+/// Reads the command line. Ends the process for `--help`, `--version` and words that make no sense (exit code 2).
+pub(crate) fn read() -> Invocation {
+    invocation(Cli::parse())
+}
+
+fn invocation(cli: Cli) -> Invocation {
+    let mut flags = Flags { file: cli.config, values: cli.overrides.values() };
+    let command = match cli.command {
+        None => Command::Serve,
+        Some(Sub::Serve(overrides)) => {
+            flags.values.extend(overrides.values());
+            Command::Serve
+        }
+        Some(Sub::CheckConfig(overrides)) => {
+            flags.values.extend(overrides.values());
+            Command::CheckConfig
+        }
+        Some(Sub::PrintConfig(print)) => {
+            flags.values.extend(print.overrides.values());
+            Command::PrintConfig(print)
+        }
+        Some(Sub::Publish(publish)) => Command::Publish(publish),
+        Some(Sub::Listen(listen)) => Command::Listen(listen),
+    };
+    Invocation { flags, command }
+}
+
+/// A WebSocket pub/sub cluster that joins over Redis and speaks Pusher
+#[derive(Parser, Debug)]
+#[command(
+    name = "fanfare",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  fanfare                                       a node by itself, on 127.0.0.1:8080
+  fanfare --redis-url redis://127.0.0.1:6379    a node of a cluster
+  fanfare publish orders shipped '{\"id\":7}'     say something to whoever listens to `orders`
+  fanfare listen orders                         hear it
+  fanfare check-config --config fanfare.toml    tell all that is wrong with a file
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the other side,
+            4 refused by the other side"
+)]
+struct Cli {
+    /// Read settings from this file; else ./fanfare.toml is read if it is there
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    overrides: Overrides,
+
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Sub {
+    /// Run a node (what `fanfare` alone does)
+    #[command(after_help = "\
+Examples:
+  fanfare serve
+  fanfare serve --config /etc/fanfare.toml
+  fanfare serve --listen 127.0.0.1:0 --admin 127.0.0.1:0    on free ports, told by the first line
+  FANFARE_REDIS__URL=redis://127.0.0.1:6379 fanfare serve
+
+SIGTERM drains: no new connections, the open ones are closed little by little. SIGINT does it at
+once. A second signal ends the process.")]
+    Serve(Overrides),
+    Publish(Publish),
+    Listen(Listen),
+    /// Read all settings and tell what is wrong; starts nothing
+    #[command(after_help = "\
+Examples:
+  fanfare check-config
+  fanfare check-config --config new.toml && mv new.toml fanfare.toml
+
+Exit codes: 0 a node would start (warnings are told), 2 it would not")]
+    CheckConfig(Overrides),
+    PrintConfig(PrintConfig),
+}
+
+/// The settings that have a flag. All are text here: the settings check them.
+#[derive(Args, Debug)]
+struct Overrides {
+    /// Where clients connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Settings")]
+    listen: Option<String>,
+
+    /// Where metrics and health are served [default: 127.0.0.1:9601]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Settings")]
+    admin: Option<String>,
+
+    /// Threads that serve clients; 0: one a core [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Settings")]
+    workers: Option<String>,
+
+    /// What joins the nodes; `ps` shows it, FANFARE_REDIS__URL it does not
+    #[arg(long, value_name = "URL", help_heading = "Settings")]
+    redis_url: Option<String>,
+
+    /// auto, human or json [default: auto]
+    #[arg(long, value_name = "FORMAT", help_heading = "Settings")]
+    log_format: Option<String>,
+
+    /// error, warn, info, debug, trace, or info,hub=debug [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Settings")]
+    log_level: Option<String>,
+}
+
+impl Overrides {
+    fn values(&self) -> Vec<(&'static str, &'static str, String)> {
+        let all = [
+            ("--listen", "server.listen", &self.listen),
+            ("--admin", "server.admin", &self.admin),
+            ("--workers", "server.workers", &self.workers),
+            ("--redis-url", "redis.url", &self.redis_url),
+            ("--log-format", "log.format", &self.log_format),
+            ("--log-level", "log.level", &self.log_level),
+        ];
+        all.into_iter().filter_map(|(flag, name, text)| Some((flag, name, text.clone()?))).collect()
+    }
+}
+
+/// Publish an event, or one for each line of standard input
+///
+/// The app's key and secret come from the settings, as for a node.
+#[derive(Args, Debug)]
+#[command(override_usage = "\
+fanfare publish [OPTIONS] <CHANNEL> <EVENT> [DATA]
+       fanfare publish [OPTIONS] --lines")]
+#[command(after_help = "\
+Examples:
+  fanfare publish orders shipped '{\"id\":7}'
+  fanfare publish orders note hello                 no JSON, so it is sent as the string \"hello\"
+  fanfare publish orders shipped @order.json        data out of a file
+  date | fanfare publish clock tick -               data from standard input
+  fanfare publish orders shipped --to redis://127.0.0.1:6379      past the nodes, as Laravel does
+  fanfare publish --lines < events.jsonl            lines like {\"channel\":\"c\",\"event\":\"e\",\"data\":1}
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the other side,
+            4 refused by the other side")]
+pub(crate) struct Publish {
+    /// The channel's name, without the app's prefix
+    #[arg(required_unless_present = "lines", conflicts_with = "lines")]
+    pub channel: Option<String>,
+
+    /// The event's name
+    #[arg(required_unless_present = "lines", conflicts_with = "lines")]
+    pub event: Option<String>,
+
+    /// JSON, or else any text; `-`: standard input; `@FILE`: a file [default: {}]
+    #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
+    pub data: Option<String>,
+
+    /// Publish each line of standard input: JSON with channel, event, data
+    #[arg(long)]
+    pub lines: bool,
+
+    /// http://host:port of a node, or redis://host:port to publish past the nodes;
+    /// without it: the node at `server.listen` of the settings
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
+    pub to: Option<String>,
+
+    /// The app, by the name of its table or by its id [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+}
+
+/// Print the events of channels as JSON lines until the connection ends
+///
+/// Private and presence channels are signed with the app's secret from the settings. On a presence
+/// channel the others see a member `fanfare-listen` meanwhile.
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  fanfare listen orders
+  fanfare listen private-user.1 presence-chat | jq .data
+  fanfare listen orders --to http://10.0.0.7:8080 --app shop
+  fanfare listen orders | fanfare publish --lines --to redis://10.0.0.9:6379     pass events on
+
+Exit codes: 1 the connection ended, 2 wrong usage or settings, 3 cannot reach the node,
+            4 refused by the node"
+)]
+pub(crate) struct Listen {
+    /// The channels' names, without the app's prefix
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub channels: Vec<String>,
+
+    /// http://host:port of a node [default: the one at `server.listen` of the settings]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+
+    /// The app, by the name of its table or by its id [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+}
+
+/// Print the settings in force, each with where it came from; secrets are masked
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  fanfare print-config
+  fanfare print-config | grep environment             what comes from the environment
+  fanfare print-config --defaults > fanfare.toml      a file to begin with
+  fanfare print-config --docs > configuration.md
+
+Exit codes: 0 done, 2 wrong usage or settings")]
+pub(crate) struct PrintConfig {
+    /// Print an example file with all defaults instead
+    #[arg(long, conflicts_with = "docs")]
+    pub defaults: bool,
+
+    /// Print the documentation of all settings, in Markdown, instead
+    #[arg(long)]
+    pub docs: bool,
+
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Invocation, clap::Error> {
+        Cli::try_parse_from(std::iter::once("fanfare").chain(line.split_whitespace())).map(invocation)
+    }
+
+    #[test]
+    fn every_help_is_narrow_and_ends_with_examples() {
+        let mut top = Cli::command();
+        top.build();
+        let mut all: Vec<clap::Command> = top.get_subcommands().cloned().collect();
+        all.push(top);
+        for mut command in all {
+            let help = command.render_long_help().to_string() + &command.render_help().to_string();
+            let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+            assert!(wide.is_empty(), "{}: {wide:#?}", command.get_name());
+            assert!(help.contains("\nExamples:\n"), "{}", command.get_name());
+            assert!(help.contains("--config <FILE>"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn flags_become_settings_before_and_after_the_command() {
+        for line in ["--listen 127.0.0.1:1 --config f.toml", "serve --listen 127.0.0.1:1 --config f.toml"] {
+            let asked = parse(line).unwrap();
+            assert!(matches!(asked.command, Command::Serve));
+            assert_eq!(asked.flags.file.as_deref(), Some(std::path::Path::new("f.toml")));
+            assert_eq!(asked.flags.values, [("--listen", "server.listen", "127.0.0.1:1".to_owned())]);
+        }
+        let asked = parse("--config f.toml check-config --workers 3").unwrap();
+        assert_eq!(asked.flags.values, [("--workers", "server.workers", "3".to_owned())]);
+        assert!(asked.flags.file.is_some());
+    }
+
+    #[test]
+    fn publish_takes_one_event_or_lines() {
+        let fails = |line: &str| parse(line).is_err();
+        assert!(fails("publish") && fails("publish c") && fails("publish --lines c") && fails("listen"));
+        assert!(fails("publish c e --data x") && fails("frobnicate"));
+        for (line, data) in [("publish c e", None), ("publish c e -", Some("-")), ("publish c e -5", Some("-5"))] {
+            match parse(line).unwrap().command {
+                Command::Publish(publish) => assert_eq!(publish.data.as_deref(), data),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
