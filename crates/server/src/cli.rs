@@ -216,7 +216,7 @@ pub(crate) struct Listen {
     #[arg(required = true, value_name = "CHANNEL")]
     pub channels: Vec<String>,
 
-    /// http://host:port of a node [default: the one at `server.listen` of the settings]
+    /// http://host:port of a node [default: `server.listen` of the settings]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
 
