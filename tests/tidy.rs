@@ -26,7 +26,7 @@ const DOORS: [Doors; 8] = [
     Doors { folder: "crates/hub", may: &["model", "backplane", "bytes", "tokio", "tracing"],
         never: &["dialects", "server", "fanfare-publisher", "redis", "hyper", "prometheus", "config"] },
     Doors { folder: "crates/server", may: &["model", "dialects", "backplane", "hub", "fanfare-publisher", "anyhow", "bytes",
-        "clap", "config", "futures-util", "http-body-util", "hyper", "hyper-util", "prometheus", "serde", "serde_json",
+        "clap", "config", "form_urlencoded", "futures-util", "http-body-util", "hyper", "hyper-util", "percent-encoding", "prometheus", "serde", "serde_json",
         "socket2", "tokio", "tokio-tungstenite", "toml", "tracing", "tracing-subscriber"],
         never: &["redis", "deadpool-redis"] },
     Doors { folder: "crates/publisher", may: &["model", "bytes", "http-body-util", "hyper", "hyper-util", "redis", "serde_json",
@@ -74,7 +74,9 @@ fn every_crate_has_its_doors() {
 fn the_hub_knows_no_dialect_and_no_redis() {
     let mut found = Vec::new();
     for file in rust_files().filter(|file| file.starts_with(root().join("crates/hub/src"))) {
-        for (line, text) in read(&file).lines().enumerate() {
+        // A comment may say what the code does not know.
+        let code = |(_, text): &(usize, &str)| !text.trim_start().starts_with("//");
+        for (line, text) in read(&file).lines().enumerate().filter(code) {
             let text = text.to_lowercase();
             found
                 .extend(NOT_IN_THE_HUB.iter().filter(|word| text.contains(*word)).map(|word| place(&file, line, word)));

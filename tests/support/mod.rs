@@ -1,3 +1,38 @@
-//! What the tests stand on: processes with their ports and logs, clients that speak raw bytes, and a look at sources.
+//! What the tests stand on: processes with their ports and logs, clients that speak raw bytes, clients that are the real
+//! libraries, and a look at sources.
+//!
+//! Nothing here waits for time to pass: it waits for a condition, with a limit. That something does *not* arrive is shown by
+//! a later event on the same road.
 
+pub(crate) mod api;
+pub(crate) mod browser;
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod http;
+pub(crate) mod laravel;
+pub(crate) mod node;
+pub(crate) mod ports;
+pub(crate) mod process;
+pub(crate) mod redis;
+pub(crate) mod relay;
 pub(crate) mod source;
+pub(crate) mod wait;
+pub(crate) mod websocket;
+
+/// The words that most tests begin with.
+pub(crate) mod prelude {
+    pub(crate) use std::time::Duration;
+
+    pub(crate) use serde_json::{Value, json};
+
+    pub(crate) use super::api::Api;
+    pub(crate) use super::browser::Browser;
+    pub(crate) use super::client::Client;
+    pub(crate) use super::cluster::{Cluster, alone};
+    pub(crate) use super::laravel::Laravel;
+    pub(crate) use super::node::{self, Node};
+    pub(crate) use super::redis::Redis;
+    pub(crate) use super::relay::Relay;
+    pub(crate) use super::wait::until;
+    pub(crate) use super::websocket::{Frame, Socket};
+}

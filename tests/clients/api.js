@@ -1,0 +1,47 @@
+// The `pusher` server SDK, driven by JSON lines.
+//
+// node api.js '{"host","port","key","id","secret"}'; then on standard input one object a line, each answered with one line
+// {"status","body"}:
+//   {"do":"trigger","channels","event","data",("socket_id")}
+//   {"do":"count","channel","publisher","first","count"}   so many events OrderShipped, numbered, one after the other
+//   {"do":"batch","batch":[{"channel","name","data",("socket_id")}]}
+//   {"do":"authorize","socket_id","channel",("user")}   body: the answer of an application's auth endpoint
+'use strict';
+
+const readline = require('node:readline');
+const http = require('node:http');
+const Pusher = require('pusher');
+
+const { host, port, key, id, secret } = JSON.parse(process.argv[2]);
+const agent = new http.Agent({ keepAlive: true });
+const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), useTLS: false, agent });
+
+const verbs = {
+  trigger: ({ channels, event, data, socket_id }) =>
+    pusher.trigger(channels, event, data, socket_id ? { socket_id } : undefined),
+  count: async ({ channel, publisher, first, count }) => {
+    let last;
+    for (let number = first; number < first + count; number++) {
+      last = await pusher.trigger(channel, 'App\\Events\\OrderShipped', { publisher, number });
+    }
+    return last;
+  },
+  batch: ({ batch }) => pusher.triggerBatch(batch),
+  authorize: async ({ socket_id, channel, user }) => pusher.authorizeChannel(socket_id, channel, user),
+};
+
+async function answer(line) {
+  const told = JSON.parse(line);
+  try {
+    const result = await verbs[told.do](told);
+    return result.status ? { status: result.status, body: await result.text() } : { status: 200, body: JSON.stringify(result) };
+  } catch (error) {
+    return { status: error.status ?? 0, body: error.body ?? String(error) };
+  }
+}
+
+(async () => {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    process.stdout.write(JSON.stringify(await answer(line)) + '\n');
+  }
+})();

@@ -1,0 +1,44 @@
+<?php
+/**
+ * Broadcasts what it is told: php publisher.php phpredis|predis REDIS_PORT, then one JSON object a line on standard input,
+ * each answered with one line. The object: channels, publisher (a name that the event carries), first and count (numbers
+ * that the events carry), note, socket (the X-Socket-ID of the request in which the event is sent; absent: none).
+ */
+
+require __DIR__ . '/app.php';
+
+use App\Events\OrderShipped;
+use Illuminate\Broadcasting\BroadcastManager;
+use Illuminate\Broadcasting\Channel;
+use Illuminate\Broadcasting\PresenceChannel;
+use Illuminate\Broadcasting\PrivateChannel;
+use Illuminate\Http\Request;
+
+/** The classes with which an application names its channels. */
+function channel(string $name): Channel
+{
+    if (strpos($name, 'private-') === 0) {
+        return new PrivateChannel(substr($name, strlen('private-')));
+    }
+    if (strpos($name, 'presence-') === 0) {
+        return new PresenceChannel(substr($name, strlen('presence-')));
+    }
+    return new Channel($name);
+}
+
+$app = application($argv[1], (int) $argv[2]);
+$broadcasts = $app->make(BroadcastManager::class);
+echo "ready\n";
+
+while (($line = fgets(STDIN)) !== false) {
+    $told = json_decode($line, true, 64, JSON_THROW_ON_ERROR);
+    $headers = isset($told['socket']) ? ['HTTP_X_SOCKET_ID' => $told['socket']] : [];
+    $app->instance('request', Request::create('/orders', 'POST', [], [], [], $headers));
+    $channels = array_map('channel', $told['channels']);
+    $last = $told['first'] + $told['count'];
+    for ($number = $told['first']; $number < $last; $number++) {
+        $event = new OrderShipped($channels, $told['publisher'], $number, $told['note'] ?? '');
+        $broadcasts->event($event)->toOthers();
+    }
+    echo "done\n";
+}

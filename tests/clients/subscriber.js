@@ -1,0 +1,66 @@
+// One pusher-js client, driven by JSON lines.
+//
+// node subscriber.js '{"host","port","key","id","secret"}'; then on standard input one object a line:
+//   {"do":"subscribe","channel",("user":{"user_id","user_info"})}   {"do":"unsubscribe","channel"}
+//   {"do":"whisper","channel","event","data"}                       {"do":"disconnect"}
+// Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"event","channel","event","data"} for all that an
+// application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error"}.
+'use strict';
+
+const readline = require('node:readline');
+const Client = require('pusher-js');
+const Server = require('pusher');
+
+const { host, port, key, id, secret } = JSON.parse(process.argv[2]);
+const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: false });
+const users = new Map();
+
+// What the application's own back end does when Echo asks it.
+function authorize({ socketId, channelName }, callback) {
+  callback(null, backEnd.authorizeChannel(socketId, channelName, users.get(channelName)));
+}
+
+const client = new Client(key, {
+  wsHost: host,
+  wsPort: port,
+  forceTLS: false,
+  cluster: '',
+  enabledTransports: ['ws'],
+  channelAuthorization: { customHandler: authorize },
+});
+
+function tell(object) {
+  process.stdout.write(JSON.stringify(object) + '\n');
+}
+
+client.connection.bind('state_change', ({ current }) => {
+  tell({ kind: 'state', state: current, socket_id: client.connection.socket_id });
+});
+client.connection.bind('error', (error) => tell({ kind: 'error', error: error.data ?? String(error) }));
+
+function subscribe({ channel: name, user }) {
+  if (user) users.set(name, user);
+  const channel = client.subscribe(name);
+  channel.bind_global((event, data) => {
+    const object = data !== undefined && typeof data.each === 'function' ? { count: data.count } : data;
+    tell({ kind: 'event', channel: name, event, data: object });
+    if (channel.members) tell({ kind: 'members', channel: name, ids: Object.keys(channel.members.members).sort() });
+  });
+}
+
+const verbs = {
+  subscribe,
+  unsubscribe: ({ channel }) => {
+    client.channel(channel).unbind_all();
+    client.unsubscribe(channel);
+  },
+  whisper: ({ channel, event, data }) => client.channel(channel).trigger(event, data),
+  disconnect: () => client.disconnect(),
+};
+
+const lines = readline.createInterface({ input: process.stdin });
+lines.on('line', (line) => {
+  const told = JSON.parse(line);
+  verbs[told.do](told);
+});
+lines.on('close', () => process.exit(0));

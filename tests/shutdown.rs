@@ -1,0 +1,41 @@
+//! SIGTERM: clients are sent elsewhere, members leave, the process ends well.
+
+use std::time::Instant;
+
+use crate::support::http;
+use crate::support::prelude::*;
+
+#[test]
+fn a_draining_node_says_so_at_once_and_serves_for_its_grace() {
+    let mut node = Node::start("", &[("FANFARE_DRAIN__GRACE", "3"), ("FANFARE_DRAIN__SECONDS", "0")]);
+    let mut before = Client::on(&node, "news");
+    let start = Instant::now();
+    node.signal("TERM");
+    until("the node says that it drains", || (http::get(node.admin, "/ready").status == 503).then_some(()));
+    let mut after = Client::on(&node, "news");
+    let event = json!({ "name": "e", "channel": "news", "data": "1" }).to_string();
+    assert_eq!(http::APPLICATION.post(node.address, "events", &event).status, 200);
+    before.expect("e", "news");
+    after.expect("e", "news");
+    assert_eq!((before.close_code(), after.close_code()), (4200, 4200));
+    assert_eq!(node.end().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_secs(3), "the grace was kept");
+}
+
+#[test]
+fn a_node_without_clients_ends_at_once_when_interrupted() {
+    let mut node = Node::start("", &[("FANFARE_DRAIN__GRACE", "60"), ("FANFARE_DRAIN__SECONDS", "60")]);
+    node.signal("INT");
+    assert_eq!(node.end().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_drain() {
+    let mut node = Node::start("", &[("FANFARE_DRAIN__GRACE", "60"), ("FANFARE_DRAIN__SECONDS", "60")]);
+    let mut client = Client::connect(&node);
+    node.signal("TERM");
+    until("the node says that it drains", || (http::get(node.admin, "/ready").status == 503).then_some(()));
+    node.signal("TERM");
+    assert_eq!(client.close_code(), 1012);
+    node.end();
+}

@@ -1,0 +1,88 @@
+//! A real pusher-js client, alone or under Laravel Echo, in a Node.js process.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::node::{APP_ID, KEY, Node, SECRET};
+use super::process::Process;
+
+pub(crate) struct Browser {
+    process: Process,
+    pub(crate) socket_id: String,
+}
+
+impl Browser {
+    /// Connects with pusher-js as it comes and waits until it says so.
+    pub(crate) fn connect(node: &Node) -> Self {
+        Self::run("subscriber.js", node)
+    }
+
+    /// Connects with Laravel Echo over pusher-js.
+    pub(crate) fn with_echo(node: &Node) -> Self {
+        Self::run("echo.mjs", node)
+    }
+
+    fn run(name: &str, node: &Node) -> Self {
+        let process = Process::spawn(name, &mut script(name, node));
+        let mut browser = Self { process, socket_id: String::new() };
+        let connected = browser.until(|told| told["state"] == "connected");
+        browser.socket_id = connected["socket_id"].as_str().expect("a socket id").to_owned();
+        browser
+    }
+
+    /// Subscribes and waits for the yes.
+    pub(crate) fn subscribe(&mut self, channel: &str) {
+        self.tell(&json!({ "do": "subscribe", "channel": channel }));
+        self.hears(channel, "pusher:subscription_succeeded");
+    }
+
+    pub(crate) fn enter(&mut self, channel: &str, user: &str) {
+        let user = json!({ "user_id": user, "user_info": { "name": user } });
+        self.tell(&json!({ "do": "subscribe", "channel": channel, "user": user }));
+        self.hears(channel, "pusher:subscription_succeeded");
+    }
+
+    pub(crate) fn tell(&mut self, verb: &Value) {
+        self.process.tell(&verb.to_string());
+    }
+
+    /// The data of the next event of a channel, which must be this one.
+    pub(crate) fn hears(&mut self, channel: &str, event: &str) -> Value {
+        let told = self.until(|told| told["kind"] == "event" && told["channel"] == channel);
+        assert_eq!(told["event"], event, "{told}");
+        told["data"].clone()
+    }
+
+    /// The members after the next change of a presence channel.
+    pub(crate) fn members(&mut self, channel: &str) -> Value {
+        self.until(|told| told["kind"] == "members" && told["channel"] == channel)["ids"].clone()
+    }
+
+    /// The next thing told that fits; what comes before it is passed over.
+    pub(crate) fn until(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.process.line().expect("pusher-js is still there");
+            let told: Value = serde_json::from_str(&line).expect("a JSON line");
+            if fits(&told) {
+                return told;
+            }
+        }
+    }
+}
+
+/// A script of `tests/clients`, told where the node is and who the app is.
+pub(crate) fn script(name: &str, node: &Node) -> Command {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let target = json!({
+        "host": node.address.ip().to_string(),
+        "port": node.address.port(),
+        "key": KEY,
+        "id": APP_ID,
+        "secret": SECRET,
+    });
+    let mut command = Command::new("node");
+    command.current_dir(folder).arg(name).arg(target.to_string());
+    command
+}

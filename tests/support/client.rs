@@ -1,0 +1,154 @@
+//! A Pusher client by hand, for what must be seen frame by frame.
+
+use serde_json::{Value, json};
+
+use super::node::{KEY, Node, SECRET};
+use super::websocket::{Frame, Socket};
+
+/// One message as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) event: String,
+    pub(crate) channel: String,
+    pub(crate) raw: Value,
+}
+
+impl Message {
+    /// The data, parsed where it is JSON in a string.
+    pub(crate) fn data(&self) -> Value {
+        let data = &self.raw["data"];
+        data.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| data.clone())
+    }
+
+    /// Event and number of an event that carries one; else its data.
+    pub(crate) fn brief(&self) -> String {
+        format!("{} {}", self.event, self.data())
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) socket: Socket,
+    pub(crate) id: String,
+}
+
+impl Client {
+    pub(crate) fn connect(node: &Node) -> Self {
+        let path = format!("/app/{KEY}?protocol=7&client=test&version=1");
+        let mut socket = Socket::open(node.address, &path).expect("the upgrade is granted");
+        let welcome = message(socket.next()).expect("the first frame is a message");
+        assert_eq!(welcome.event, "pusher:connection_established");
+        let id = welcome.data()["socket_id"].as_str().expect("a socket id").to_owned();
+        Self { socket, id }
+    }
+
+    /// Connected and subscribed.
+    pub(crate) fn on(node: &Node, channel: &str) -> Self {
+        let mut client = Self::connect(node);
+        client.subscribe(channel);
+        client
+    }
+
+    /// Connected and present as this user.
+    pub(crate) fn present(node: &Node, channel: &str, user: &str) -> Self {
+        let mut client = Self::connect(node);
+        client.enter(channel, user);
+        client
+    }
+
+    pub(crate) fn send(&mut self, event: &str, data: Value) {
+        self.socket.send(&json!({ "event": event, "data": data }).to_string());
+    }
+
+    /// Asks and waits for the yes; private channels are signed for.
+    pub(crate) fn subscribe(&mut self, channel: &str) -> Message {
+        self.ask(channel);
+        self.expect("pusher_internal:subscription_succeeded", channel)
+    }
+
+    /// Asks, and does not wait.
+    pub(crate) fn ask(&mut self, channel: &str) {
+        let auth = if channel.starts_with("private-") { self.sign(channel, None) } else { String::new() };
+        self.send("pusher:subscribe", json!({ "channel": channel, "auth": auth }));
+    }
+
+    /// Enters a presence channel and waits for the members.
+    pub(crate) fn enter(&mut self, channel: &str, user: &str) -> Message {
+        self.ask_to_enter(channel, user);
+        self.expect("pusher_internal:subscription_succeeded", channel)
+    }
+
+    pub(crate) fn ask_to_enter(&mut self, channel: &str, user: &str) {
+        let member = json!({ "user_id": user, "user_info": { "name": user } }).to_string();
+        let auth = self.sign(channel, Some(&member));
+        self.send("pusher:subscribe", json!({ "channel": channel, "auth": auth, "channel_data": member }));
+    }
+
+    pub(crate) fn unsubscribe(&mut self, channel: &str) {
+        self.send("pusher:unsubscribe", json!({ "channel": channel }));
+    }
+
+    /// The signature that the application's back end would give.
+    pub(crate) fn sign(&self, channel: &str, member: Option<&str>) -> String {
+        let socket = self.id.parse().expect("a socket id of ours");
+        let text = model::auth::channel_text(socket, channel, member);
+        let secret = model::app::Secret::new(SECRET);
+        format!("{KEY}:{}", model::auth::sign(&secret, text.as_bytes()))
+    }
+
+    /// The next message.
+    ///
+    /// # Panics
+    /// At a close, and when nothing comes.
+    pub(crate) fn next(&mut self) -> Message {
+        let frame = self.socket.next();
+        message(frame.clone()).unwrap_or_else(|| panic!("not a message: {frame:?}"))
+    }
+
+    /// The next message, which must be this one.
+    pub(crate) fn expect(&mut self, event: &str, channel: &str) -> Message {
+        let next = self.next();
+        assert_eq!((&*next.event, &*next.channel), (event, channel), "{:?}", next.raw);
+        next
+    }
+
+    /// All messages before this one, and this one.
+    pub(crate) fn until(&mut self, event: &str) -> (Vec<Message>, Message) {
+        let mut before = Vec::new();
+        loop {
+            let next = self.next();
+            if next.event == event {
+                return (before, next);
+            }
+            before.push(next);
+        }
+    }
+
+    /// Asks for an answer and takes it; whatever came before it is given back. A connection that answers is alive.
+    pub(crate) fn ping(&mut self) -> Vec<Message> {
+        self.send("pusher:ping", json!({}));
+        self.until("pusher:pong").0
+    }
+
+    /// The code with which the server closes; messages before it are passed over.
+    pub(crate) fn close_code(&mut self) -> u16 {
+        close_code(&mut self.socket)
+    }
+}
+
+/// The code with which the server closes a socket.
+pub(crate) fn close_code(socket: &mut Socket) -> u16 {
+    loop {
+        match socket.next() {
+            Frame::Close { code, .. } => return code,
+            Frame::End => panic!("the line ended without a close frame"),
+            _ => {}
+        }
+    }
+}
+
+fn message(frame: Frame) -> Option<Message> {
+    let Frame::Text(text) = frame else { return None };
+    let raw: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("not JSON ({error}): {text}"));
+    let field = |name: &str| raw[name].as_str().unwrap_or_default().to_owned();
+    Some(Message { event: field("event"), channel: field("channel"), raw })
+}

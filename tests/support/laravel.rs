@@ -1,0 +1,51 @@
+//! A real Laravel application that broadcasts, in a PHP process.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::process::Process;
+use super::redis::Redis;
+
+pub(crate) struct Laravel(Process);
+
+/// The event's name on the wire: its class.
+pub(crate) const ORDER_SHIPPED: &str = r"App\Events\OrderShipped";
+
+impl Laravel {
+    /// `client`: `phpredis` or `predis`.
+    pub(crate) fn with(client: &str, redis: &Redis) -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel/publisher.php");
+        let mut command = Command::new("php");
+        command.arg(script).arg(client).arg(redis.port.to_string());
+        let process = Process::spawn("php publisher.php", &mut command);
+        assert_eq!(process.line().as_deref(), Some("ready"));
+        Self(process)
+    }
+
+    /// Broadcasts one event on these channels, in a request without a socket id.
+    pub(crate) fn broadcast(&mut self, channels: &[&str], number: u32) {
+        self.call(json!({ "channels": channels, "publisher": "laravel", "first": number, "count": 1 }));
+    }
+
+    /// Broadcasts one event to others, in a request of this socket.
+    pub(crate) fn broadcast_to_others(&mut self, socket: &str, channels: &[&str], number: u32) {
+        let call =
+            json!({ "channels": channels, "publisher": "laravel", "first": number, "count": 1, "socket": socket });
+        self.call(call);
+    }
+
+    pub(crate) fn call(&mut self, call: Value) {
+        self.begin(&call);
+        self.done();
+    }
+
+    pub(crate) fn begin(&mut self, call: &Value) {
+        self.0.tell(&call.to_string());
+    }
+
+    pub(crate) fn done(&self) {
+        assert_eq!(self.0.line().as_deref(), Some("done"), "{:#?}", self.0.log());
+    }
+}

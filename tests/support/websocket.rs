@@ -1,0 +1,207 @@
+//! A WebSocket client by hand (RFC 6455): it sends what no library would, and hides nothing of what it gets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::wait::LIMIT;
+
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Frame {
+    Text(String),
+    Pong(Vec<u8>),
+    Close {
+        code: u16,
+        reason: String,
+    },
+    /// The line ended without a close frame, or after it.
+    End,
+}
+
+pub(crate) struct Socket {
+    stream: TcpStream,
+    /// Read and not yet a frame.
+    bytes: Vec<u8>,
+    /// Pings are answered.
+    pub(crate) answers: bool,
+    limit: Duration,
+}
+
+impl Socket {
+    /// # Errors
+    /// The status with which the server refused the upgrade; 0 when it said nothing.
+    pub(crate) fn open(to: SocketAddr, path: &str) -> Result<Self, u16> {
+        let mut stream = TcpStream::connect(to).map_err(|_| 0u16)?;
+        stream.set_nodelay(true).unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).map_err(|_| 0u16)?;
+        let mut socket = Self { stream, bytes: Vec::new(), answers: true, limit: LIMIT };
+        loop {
+            if let Some(end) = socket.bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&socket.bytes[..end]).into_owned();
+                socket.bytes.drain(..end + 4);
+                let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+                return if status == 101 { Ok(socket) } else { Err(status) };
+            }
+            if !socket.read_more() {
+                return Err(0);
+            }
+        }
+    }
+
+    /// A second handle, for writing while this one reads.
+    pub(crate) fn try_clone(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap(), bytes: Vec::new(), ..*self }
+    }
+
+    /// Waits this long for the next frame.
+    pub(crate) fn patience(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        self.send_frame(true, TEXT, text.as_bytes());
+    }
+
+    pub(crate) fn send_binary(&mut self, bytes: &[u8]) {
+        self.send_frame(true, BINARY, bytes);
+    }
+
+    pub(crate) fn ping(&mut self, bytes: &[u8]) {
+        self.send_frame(true, PING, bytes);
+    }
+
+    /// One message in two frames.
+    pub(crate) fn send_in_two(&mut self, text: &str) {
+        let (first, second) = text.as_bytes().split_at(text.len() / 2);
+        self.send_frame(false, TEXT, first);
+        self.send_frame(true, 0, second);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.send_frame(true, CLOSE, &1000u16.to_be_bytes());
+    }
+
+    /// A failed write is not told: the server's last words say more.
+    fn send_frame(&mut self, last: bool, opcode: u8, payload: &[u8]) {
+        let _ = self.stream.write_all(&masked(last, opcode, payload));
+    }
+
+    /// Several text messages in one write.
+    pub(crate) fn send_all<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) {
+        let frames: Vec<u8> = texts.into_iter().flat_map(|text| masked(true, TEXT, text.as_bytes())).collect();
+        let _ = self.stream.write_all(&frames);
+    }
+
+    /// The next frame; pings are answered and not shown.
+    ///
+    /// # Panics
+    /// When none comes within the limit.
+    pub(crate) fn next(&mut self) -> Frame {
+        loop {
+            while let Some((opcode, payload)) = self.take() {
+                match opcode {
+                    TEXT => return Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
+                    PING if !self.answers => {}
+                    PING => self.send_frame(true, PONG, &payload),
+                    PONG => return Frame::Pong(payload),
+                    CLOSE if payload.len() >= 2 => {
+                        let reason = String::from_utf8_lossy(&payload[2..]).into_owned();
+                        return Frame::Close { code: u16::from_be_bytes([payload[0], payload[1]]), reason };
+                    }
+                    CLOSE => return Frame::Close { code: 1005, reason: String::new() },
+                    other => panic!("a frame with opcode {other}"),
+                }
+            }
+            if !self.read_more() {
+                return Frame::End;
+            }
+        }
+    }
+
+    /// True when the other side has ended the line; what it sent before is thrown away.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        self.bytes.clear();
+        self.stream.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 64 * 1024];
+        let ended = loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(error) => break error.kind() != ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false).unwrap();
+        ended
+    }
+
+    fn take(&mut self) -> Option<(u8, Vec<u8>)> {
+        let [first, second, ..] = self.bytes[..] else { return None };
+        assert!(
+            first & 0x70 == 0 && second & 0x80 == 0,
+            "a frame with reserved bits or a mask: {first:#x} {second:#x}"
+        );
+        assert!(first & 0x80 != 0, "the server sent a fragment");
+        let number = |range: std::ops::Range<usize>| -> Option<usize> {
+            let bytes = self.bytes.get(range)?;
+            Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        };
+        let (start, length) = match second {
+            126 => (4, number(2..4)?),
+            127 => (10, number(2..10)?),
+            short => (2, usize::from(short)),
+        };
+        let payload = self.bytes.get(start..start + length)?.to_vec();
+        self.bytes.drain(..start + length);
+        Some((first & 0x0f, payload))
+    }
+
+    /// False at the end of the line.
+    fn read_more(&mut self) -> bool {
+        let start = Instant::now();
+        self.stream.set_read_timeout(Some(self.limit)).unwrap();
+        let mut bytes = [0; 16 * 1024];
+        match self.stream.read(&mut bytes) {
+            Ok(length @ 1..) => {
+                self.bytes.extend_from_slice(&bytes[..length]);
+                true
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("nothing came for {:?}", start.elapsed())
+            }
+            Ok(0) => false,
+            Err(error) => {
+                println!("the line broke: {error}");
+                false
+            }
+        }
+    }
+}
+
+fn masked(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![opcode | if last { 0x80 } else { 0 }];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
