@@ -99,7 +99,14 @@ impl Shard {
     }
 
     /// Takes a connection in: greets it and does what its URL asked for.
-    pub(crate) fn open(&mut self, sink: Sink, app: Arc<App>, dialect: u8, opening: Opening) -> Rc<Connection> {
+    pub(crate) fn open(
+        &mut self,
+        sink: Sink,
+        first: Vec<u8>,
+        app: Arc<App>,
+        dialect: u8,
+        opening: Opening,
+    ) -> Rc<Connection> {
         let stats = self.stats.link(&app.id, dialect);
         stats.connections.add(1);
         stats.opened.add(1);
@@ -116,13 +123,24 @@ impl Shard {
         self.sequences.insert(connection.id.sequence(), slot);
         let heartbeat = connection.dialect.heartbeat(connection.app.activity_timeout);
         self.wheel.put(&connection, self.shared.now.get() + heartbeat.ping_after);
-        let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app.activity_timeout };
-        self.tell(&connection, &welcome);
+        self.welcome(&connection, first);
         for (command, tag) in opening.commands {
             self.obey(&connection, command, tag);
         }
         self.settle();
         connection
+    }
+
+    /// The first words, in one write with what stands before them.
+    fn welcome(&self, connection: &Connection, mut first: Vec<u8>) {
+        let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app.activity_timeout };
+        let mut payload = Vec::new();
+        connection.dialect.notice(&connection.state.get(), &welcome, &mut payload);
+        if !payload.is_empty() {
+            connection.framing.message(&payload, &mut first);
+        }
+        // The outbox is empty, so it is never too much.
+        let _ = connection.send(&[first.into()]);
     }
 
     /// Reads one message of a client and does what it asks.

@@ -60,12 +60,19 @@ impl Worker {
         }
     }
 
-    /// Takes in a connection whose handshake is done.
+    /// Takes in a connection whose handshake is done. `first`: bytes that go out before anything else.
     ///
     /// # Panics
     /// When `dialect` is not a number in the table of dialects.
-    pub fn open(self: &Rc<Self>, sink: Sink, app: Arc<App>, dialect: u8, opening: Opening) -> Rc<Connection> {
-        let connection = self.shard.borrow_mut().open(sink, app, dialect, opening);
+    pub fn open(
+        self: &Rc<Self>,
+        sink: Sink,
+        first: Vec<u8>,
+        app: Arc<App>,
+        dialect: u8,
+        opening: Opening,
+    ) -> Rc<Connection> {
+        let connection = self.shard.borrow_mut().open(sink, first, app, dialect, opening);
         self.send_whispers();
         connection
     }

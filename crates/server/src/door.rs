@@ -4,9 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use http_body_util::Full;
 use hub::{Sink, Worker};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -52,15 +56,14 @@ enum Upgrade {
 impl Door {
     /// Serves one socket until it is closed or has become a WebSocket, which then has a task of its own.
     pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, handshake: Handshake) {
-        // Frames are written whole; waiting for more would only delay them.
-        let _ = stream.set_nodelay(true);
         let handshake = Cell::new(Some(handshake));
         let upgrade = RefCell::new(None);
         let service = service_fn(|request| {
             drop(handshake.take());
             self.answer(request, &upgrade)
         });
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service).without_shutdown();
+        let gate = Gate { io: TokioIo::new(stream), upgrade: &upgrade, held: Vec::new() };
+        let connection = http1::Builder::new().serve_connection(gate, service).without_shutdown();
         tokio::pin!(connection);
         let parts = loop {
             tokio::select! {
@@ -70,16 +73,18 @@ impl Door {
         };
         // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
         let (Ok(parts), Some(upgrade)) = (parts, upgrade.take()) else { return };
-        let (stream, read) = (parts.io.into_inner(), parts.read_buf);
+        let Gate { io, held, .. } = parts.io;
+        let (stream, read) = (io.into_inner(), parts.read_buf);
         match upgrade {
             Upgrade::Open { app, dialect, opening } => {
-                let connection = self.worker.open(Sink::Plain(stream), app, dialect, opening);
-                let link = websocket::serve(self.worker.clone(), connection, read, self.frame_bytes);
+                let connection = self.worker.open(Sink::Plain(stream), held, app, dialect, opening);
+                // A copy: the bytes themselves would keep alive the whole buffer in which the request was read.
+                let link = websocket::serve(self.worker.clone(), connection, read.to_vec(), self.frame_bytes);
                 tokio::task::spawn_local(link);
             }
             Upgrade::TurnAway { goodbye, reason } => {
                 self.metrics.rejected(reason);
-                tokio::task::spawn_local(websocket::turn_away(stream, read, goodbye));
+                tokio::task::spawn_local(websocket::turn_away(stream, held, read, goodbye));
             }
         }
     }
@@ -148,6 +153,63 @@ impl Door {
             Some(app) => Upgrade::Open { app: app.clone(), dialect: number as u8, opening },
             None => turn_away(Reason::UnknownApp.into(), opening.state),
         }
+    }
+}
+
+/// hyper's way to the socket. Once an upgrade is granted the answer is held back: it goes out in one write with the first
+/// words of the dialect.
+struct Gate<'a> {
+    io: TokioIo<TcpStream>,
+    upgrade: &'a RefCell<Option<Upgrade>>,
+    held: Vec<u8>,
+}
+
+impl Gate<'_> {
+    fn holds(&self) -> bool {
+        self.upgrade.borrow().is_some()
+    }
+}
+
+impl Read for Gate<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Gate<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.holds() {
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.holds() {
+            let before = self.held.len();
+            for part in parts {
+                self.held.extend_from_slice(part);
+            }
+            return Poll::Ready(Ok(self.held.len() - before));
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 use hub::{Connection, Turn, Worker};
 use model::dialect::Goodbye;
 use model::{Message, Reason};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -32,9 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 type WebSocket<S> = WebSocketStream<S>;
 
 /// Serves a connection to its end. `read`: bytes that came along with the upgrade request.
-pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Bytes, frame_bytes: usize) {
+pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Vec<u8>, frame_bytes: usize) {
     let link = Link(connection.clone());
-    let mut socket = WebSocket::from_partially_read(link, read.into(), Role::Server, Some(config(frame_bytes))).await;
+    let mut socket = WebSocket::from_partially_read(link, read, Role::Server, Some(config(frame_bytes))).await;
     let end = converse(&worker, &connection, &mut socket).await;
     // What follows is short: it must not make the long-lived task larger.
     Box::pin(part(&connection, &mut socket, end)).await;
@@ -136,9 +136,10 @@ async fn discard(connection: &Rc<Connection>) {
     }
 }
 
-/// Says no to a client whose handshake is done but whom no app takes in.
-pub(crate) async fn turn_away(stream: TcpStream, read: Bytes, goodbye: Goodbye) {
+/// Says no to a client whose handshake is done but whom no app takes in. `answer`: to its upgrade, not yet written.
+pub(crate) async fn turn_away(mut stream: TcpStream, answer: Vec<u8>, read: Bytes, goodbye: Goodbye) {
     let farewell = async {
+        stream.write_all(&answer).await?;
         let mut socket =
             WebSocket::from_partially_read(stream, read.into(), Role::Server, Some(config(16 << 10))).await;
         if let Ok(message) = String::from_utf8(goodbye.message)
