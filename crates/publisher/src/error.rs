@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// Only [`PublishError::MayHaveHappened`] leaves open whether clients got the event; after all others nobody did.
+/// [`PublishError::MayHaveHappened`] leaves open whether clients got the event, and so does a refusal with a status of 500
+/// or more, whose text says it. After all others nobody got it; where several events or channels went out together, those
+/// before the refused one may have been published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PublishError {

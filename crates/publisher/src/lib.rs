@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Nothing is connected before the first publish, and a lost connection is made anew by the next one. Nothing is ever sent
-//! twice: where the fate of an event is unknown, [`PublishError::MayHaveHappened`] says so.
+//! twice: where the fate of an event is unknown, the error says so ([`PublishError`]).
 
 mod error;
 mod event;
@@ -82,10 +82,10 @@ impl Publisher {
         Self { timeout, ..self }
     }
 
-    /// Publishes one event, on all its channels or none. Events of consecutive calls keep their order on a channel.
+    /// Publishes one event on all its channels. Events of consecutive calls keep their order on a channel.
     ///
     /// # Errors
-    /// See [`PublishError`]; only `MayHaveHappened` leaves the event's fate open.
+    /// See [`PublishError`], also for which errors leave the event's fate open.
     ///
     /// # Cancel safety
     /// A call that is dropped may or may not have published; the publisher stays usable.

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => return commands::Failure::from(problems).tell(),
     };
-    logs::start(settings.log.format, &settings.log.level);
+    let _logs = logs::start(settings.log.format, &settings.log.level);
     match node::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::Failure::Failed(format!("{error:#}")).tell(),

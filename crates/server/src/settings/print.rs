@@ -34,7 +34,7 @@ pub(crate) fn effective(settings: &Settings) -> String {
     for (section, _) in &SECTIONS[..SECTIONS.len() - 1] {
         let _ = write!(out, "\n[{section}]\n");
         for row in rows(section) {
-            push_value(&mut out, row, values.get(row.name));
+            push_value(&mut out, row, values.get(row.name), false);
         }
     }
     if settings.development {
@@ -48,13 +48,14 @@ pub(crate) fn effective(settings: &Settings) -> String {
             if row.kind == Kind::Prefix && value.scalar.is_none() {
                 value.scalar = Some(Scalar::Text(apps::prefix(values, &format!("apps.{app}"))));
             }
-            push_value(&mut out, row, &value);
+            push_value(&mut out, row, &value, settings.development);
         }
     }
     out
 }
 
-fn push_value(out: &mut String, row: &Row, value: &Value) {
+/// `built_in`: the development app's values.
+fn push_value(out: &mut String, row: &Row, value: &Value, built_in: bool) {
     let Some(scalar) = &value.scalar else { return };
     let (_, key) = table::split(row.name);
     let shown = match scalar {
@@ -65,8 +66,8 @@ fn push_value(out: &mut String, row: &Row, value: &Value) {
     let assignment = format!("{key} = {shown}");
     // A secret out of a file has no source of its own; as a comment it does not contradict the line that names the file.
     let _ = match (&value.source, scalar) {
-        (Source::Default, Scalar::Secret(secret)) if row.default.scalar(row.kind).as_ref() != Some(scalar) => {
-            let from = if secret.reveal() == super::values::DEVELOPMENT[2].1 { "built in" } else { "out of its file" };
+        (Source::Default, Scalar::Secret(_)) if row.default.scalar(row.kind).as_ref() != Some(scalar) => {
+            let from = if built_in && row.kind == Kind::Secret { "built in" } else { "out of its file" };
             writeln!(out, "# {assignment:<46} # {from}")
         }
         (source, _) => writeln!(out, "{assignment:<48} # {source}"),
