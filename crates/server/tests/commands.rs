@@ -34,6 +34,8 @@ fn check(arguments: &[&str], code: i32, error: &str) {
 struct Node {
     child: Child,
     url: String,
+    /// Held open, so that the node can say the rest of what it says at the start.
+    _out: BufReader<ChildStdout>,
 }
 
 impl Node {
@@ -43,9 +45,10 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let line = first_line(&mut BufReader::new(child.stdout.take().unwrap()));
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let line = first_line(&mut out);
         let address = line.split_whitespace().find_map(|word| word.strip_prefix("client=")).unwrap().to_owned();
-        Self { child, url: format!("http://{address}") }
+        Self { child, url: format!("http://{address}"), _out: out }
     }
 
     fn end(&mut self) {
