@@ -25,3 +25,6 @@ pub use hub::{Hub, Settings};
 pub use outbox::Sink;
 pub use stats::{LinkStats, RESULTS, WorkerStats};
 pub use worker::Worker;
+
+#[cfg(test)]
+mod story_tests;
