@@ -158,6 +158,10 @@ pub(crate) fn event(name: &str) -> Event {
 
 /// The cases that need one node only.
 pub(crate) async fn one_node(site: &Site) {
+    let ready = key("ready");
+    site.ask(0, &ready, 1);
+    site.admitted(0, &ready, 1).await;
+    site.backplane.leave(0, ready);
     an_admission_comes_before_the_first_message(site).await;
     many_publishes_keep_their_order_and_their_bytes(site).await;
     two_workers_get_one_message_each_and_a_third_channel_stays_out(site).await;

@@ -14,6 +14,7 @@ use model::{ChannelKey, Delivery, Event, Member, Position, Refusal, Roster, User
 #[cfg(test)]
 mod conformance;
 pub mod local;
+pub mod redis;
 mod roster;
 mod topics;
 

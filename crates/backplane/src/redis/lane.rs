@@ -1,0 +1,158 @@
+//! The one road out: publishes in the order of the calls, pipelined on a connection of their own.
+//!
+//! The queue outlives links; each link brings a connection and works it off. What was not sent when a link is lost did not
+//! happen; what was sent and not answered may have. Bounded in bytes until the answer; full means unavailable.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{BoxFuture, PublishError};
+
+/// Of one pipeline.
+const BATCH_MAX: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
+/// Pipelines under way. Fewer than the connection's own queue takes (50), so handing one over never waits.
+const BATCHES_MAX: usize = 16;
+
+struct Entry {
+    topic: String,
+    payload: Vec<u8>,
+    answer: oneshot::Sender<Result<(), PublishError>>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + 128
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    open: bool,
+    waiting: VecDeque<Entry>,
+    /// Of all that has no answer yet.
+    bytes: usize,
+}
+
+pub(super) struct Lane {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    bytes_max: usize,
+}
+
+impl Lane {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { queue: Mutex::default(), wake: Notify::new(), bytes_max }
+    }
+
+    /// Takes its place in the order now. The answer comes whoever polls for it, or nobody.
+    pub(super) fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<Result<(), PublishError>> {
+        let (answer, answered) = oneshot::channel();
+        let entry = Entry { topic, payload, answer };
+        let bytes = entry.bytes();
+        let mut queue = self.lock();
+        if !queue.open || queue.bytes + bytes > self.bytes_max {
+            return Box::pin(std::future::ready(Err(PublishError::Unavailable)));
+        }
+        queue.bytes += bytes;
+        queue.waiting.push_back(entry);
+        drop(queue);
+        self.wake.notify_one();
+        // Dropped without an answer: it was on a link that was lost.
+        Box::pin(async { answered.await.unwrap_or(Err(PublishError::TimedOut)) })
+    }
+
+    pub(super) fn open(&self) {
+        *self.lock() = Queue { open: true, ..Queue::default() };
+    }
+
+    /// Whoever was not sent is told so. [`Lane::run`] must have ended.
+    pub(super) fn close(&self) {
+        let queue = std::mem::take(&mut *self.lock());
+        for entry in queue.waiting {
+            let _ = entry.answer.send(Err(PublishError::Unavailable));
+        }
+    }
+
+    /// Works the queue off on one connection; returns why that ended.
+    pub(super) async fn run(&self, connection: MultiplexedConnection, timeout: Duration) -> String {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let batch = if under_way.len() < BATCHES_MAX { self.take_batch() } else { Vec::new() };
+            if !batch.is_empty() {
+                let sending = tokio::task::unconstrained(send(connection.clone(), batch, timeout));
+                let mut sending = Box::pin(sending);
+                // The first poll hands the bytes to the connection: the order is made here, whoever is polled next.
+                match std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
+                    Poll::Ready(Sent { lost: Some(reason), .. }) => return reason,
+                    Poll::Ready(sent) => self.lock().bytes -= sent.bytes,
+                    Poll::Pending => under_way.push(sending),
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some(sent) = under_way.next() => match sent.lost {
+                    Some(reason) => return reason,
+                    None => self.lock().bytes -= sent.bytes,
+                },
+                () = self.wake.notified(), if under_way.len() < BATCHES_MAX => {}
+            }
+        }
+    }
+
+    fn take_batch(&self) -> Vec<Entry> {
+        let mut queue = self.lock();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
+            let Some(entry) = queue.waiting.pop_front() else { break };
+            bytes += entry.bytes();
+            batch.push(entry);
+        }
+        batch
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing under it can panic half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Sent {
+    bytes: usize,
+    /// Why the connection is of no use any more.
+    lost: Option<String>,
+}
+
+async fn send(mut connection: MultiplexedConnection, batch: Vec<Entry>, timeout: Duration) -> Sent {
+    let bytes = batch.iter().map(Entry::bytes).sum();
+    let mut pipeline = redis::Pipeline::with_capacity(batch.len());
+    for entry in &batch {
+        pipeline.cmd("PUBLISH").arg(&entry.topic).arg(&entry.payload[..]);
+    }
+    let sending = pin!(connection.send_packed_commands(&pipeline, 0, batch.len()));
+    let (answers, lost) = match tokio::time::timeout(timeout, sending).await {
+        Ok(Ok(answers)) => (answers, None),
+        Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
+        Err(_) => (Vec::new(), None),
+    };
+    let mut answers = answers.into_iter();
+    for entry in batch {
+        let answer = match answers.next() {
+            Some(Value::ServerError(error)) => Err(PublishError::Refused(error.to_string())),
+            Some(_) => Ok(()),
+            None => Err(PublishError::TimedOut),
+        };
+        let _ = entry.answer.send(answer);
+    }
+    Sent { bytes, lost }
+}

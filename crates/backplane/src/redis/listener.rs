@@ -1,0 +1,344 @@
+//! The one task that owns this node's topics.
+//!
+//! It takes what waits in the inbox, feeds the topic table, and sends what the table asks for: SUBSCRIBE and UNSUBSCRIBE on
+//! the link, presence through the pool. Confirmations and messages come in one stream, so an admission stands exactly where
+//! the topic was confirmed. It never waits for a worker, for Redis, or for a lock that is held across an `await`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use model::{Broadcast, Reason};
+use redis::{PushKind, Value};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use super::Tally;
+use super::inbox::{Call, Inbox, News, Push};
+use super::keys::{Keys, NoTopic};
+use super::link::{Link, Pulse};
+use super::presence::{ERRANDS_MAX, Errand, Registration, Store};
+use super::scripts::Scripts;
+use super::settings::Settings;
+use super::wire::{self, Dropped, Message};
+use crate::topics::{Command, TopicId, Topics};
+use crate::{Ask, Item, Workers};
+
+/// Pushes of one turn; then other tasks of the runtime have theirs.
+const TURN: usize = 256;
+/// Presence pipelines under way: rosters may be large.
+const PIPELINES_MAX: usize = 4;
+/// One line a reason in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// The link in use. Dropping it ends its tasks.
+struct Live {
+    generation: u64,
+    subscriber: redis::aio::MultiplexedConnection,
+    store: Arc<Store>,
+    tasks: JoinSet<()>,
+}
+
+pub(super) struct Listener {
+    settings: Arc<Settings>,
+    keys: Arc<Keys>,
+    inbox: Arc<Inbox>,
+    pulse: Arc<watch::Sender<Pulse>>,
+    tally: Arc<Tally>,
+    workers: Arc<dyn Workers>,
+    topics: Topics,
+    /// Full topic names, as subscribed on this link.
+    names: HashMap<Box<[u8]>, TopicId>,
+    probe: String,
+    live: Option<Live>,
+    scripts: Arc<Scripts>,
+    registration: Arc<Mutex<Registration>>,
+    /// Counts the registrations; replies to operations of an earlier one are dropped.
+    session: u64,
+    errands: VecDeque<Errand>,
+    pipelines: usize,
+    closing: Vec<oneshot::Sender<()>>,
+    complaints: HashMap<&'static str, Instant>,
+    pushes: VecDeque<Push>,
+}
+
+impl Listener {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        keys: Arc<Keys>,
+        inbox: Arc<Inbox>,
+        pulse: Arc<watch::Sender<Pulse>>,
+        tally: Arc<Tally>,
+        workers: Arc<dyn Workers>,
+    ) -> Self {
+        Self {
+            topics: Topics::new(workers.clone(), settings.linger),
+            probe: keys.probe(),
+            settings,
+            keys,
+            inbox,
+            pulse,
+            tally,
+            workers,
+            names: HashMap::new(),
+            live: None,
+            scripts: Arc::new(Scripts::new()),
+            registration: Arc::default(),
+            session: 0,
+            errands: VecDeque::new(),
+            pipelines: 0,
+            closing: Vec::new(),
+            complaints: HashMap::new(),
+            pushes: VecDeque::new(),
+        }
+    }
+
+    /// Never returns.
+    pub(super) async fn run(mut self) {
+        let mut beats = tokio::time::interval(self.settings.presence_heartbeat);
+        let mut worked_off = 0;
+        loop {
+            let (news, calls) = self.inbox.take(&mut self.pushes, worked_off);
+            let now = Instant::now();
+            news.into_iter().for_each(|news| self.learn(now, news));
+            calls.into_iter().for_each(|call| self.obey(now, call));
+            worked_off = self.hear(now);
+            self.topics.sweep(now);
+            self.send();
+            if !self.pushes.is_empty() || worked_off > 0 {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let deadline = self.topics.deadline().unwrap_or(now + COMPLAIN_EVERY);
+            tokio::select! {
+                () = self.inbox.wake.notified() => {}
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                _ = beats.tick() => self.topics.beat(Instant::now()),
+            }
+        }
+    }
+
+    fn learn(&mut self, now: Instant, news: News) {
+        let generation = self.live.as_ref().map(|live| live.generation);
+        match news {
+            News::Up(link) => self.link_up(link),
+            News::Down(of) if generation == Some(of) => {
+                (self.live, self.pipelines) = (None, 0);
+                self.names.clear();
+                self.forget_errands();
+                self.topics.link_down(now);
+            }
+            News::Refused(of, ids) if generation == Some(of) => {
+                if let [id] = ids[..] {
+                    self.complain("a channel was refused by Redis (ACL); its subscriptions are too", id);
+                }
+                self.topics.refused(now, &ids);
+            }
+            News::Registered(of, renewed) if generation == Some(of) => {
+                self.forget_errands();
+                self.topics.store_up(now, Some(now + self.settings.hold()), renewed);
+            }
+            News::Fenced(of) if generation == Some(of) => {
+                self.forget_errands();
+                self.topics.store_down();
+            }
+            News::Presence(replies) => {
+                for reply in replies.into_iter().filter(|reply| reply.session == self.session) {
+                    match reply.answer {
+                        Some(answer) => self.topics.answered(now, reply.id, reply.user.as_ref(), answer),
+                        None => self.live.iter().for_each(|live| live.store.fenced.notify_one()),
+                    }
+                }
+                self.pipelines = self.pipelines.saturating_sub(1);
+            }
+            News::Down(_) | News::Refused(..) | News::Registered(..) | News::Fenced(_) => {}
+        }
+    }
+
+    fn link_up(&mut self, link: Link) {
+        let store = Arc::new(Store {
+            settings: self.settings.clone(),
+            keys: self.keys.clone(),
+            scripts: self.scripts.clone(),
+            registration: self.registration.clone(),
+            pool: link.pool,
+            tally: self.tally.clone(),
+            fenced: tokio::sync::Notify::new(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(store.clone().keep(link.generation, self.inbox.clone()));
+        self.live = Some(Live { generation: link.generation, subscriber: link.subscriber, store, tasks });
+        self.topics.link_up();
+    }
+
+    fn forget_errands(&mut self) {
+        self.session += 1;
+        self.errands.clear();
+    }
+
+    fn obey(&mut self, now: Instant, call: Call) {
+        match call {
+            Call::Ask(worker, ask) => match self.keys.topics(&ask.channel) {
+                Ok(_) => self.topics.ask(now, worker, ask),
+                Err(NoTopic::Reserved) => refuse(&*self.workers, worker, ask, Reason::BadChannel),
+                Err(NoTopic::UnknownApp) => refuse(&*self.workers, worker, ask, Reason::Unavailable),
+            },
+            Call::Leave(worker, channel) => self.topics.leave(now, worker, &channel),
+            Call::Exit(channel, user) => self.topics.exit(now, &channel, &user),
+            Call::Close(closed) => self.closing.push(closed),
+        }
+    }
+
+    /// Works off a turn of pushes; returns their bytes.
+    fn hear(&mut self, now: Instant) -> usize {
+        let mut bytes = 0;
+        for _ in 0..TURN {
+            let Some(push) = self.pushes.pop_front() else { break };
+            bytes += push.bytes;
+            if self.live.as_ref().is_some_and(|live| live.generation == push.generation) {
+                self.hear_one(now, push);
+            }
+        }
+        bytes
+    }
+
+    fn hear_one(&mut self, now: Instant, push: Push) {
+        let mut data = push.info.data.into_iter();
+        let mut bytes = || match data.next() {
+            Some(Value::BulkString(bytes)) => bytes,
+            _ => Vec::new(),
+        };
+        match push.info.kind {
+            PushKind::Message => {
+                let (name, payload) = (bytes(), bytes());
+                if name == self.probe.as_bytes() {
+                    Pulse::beat(&self.pulse, &payload);
+                } else if let Some(&id) = self.names.get(&*name) {
+                    self.message(now, id, &payload);
+                }
+            }
+            PushKind::Subscribe => {
+                if let Some(&id) = self.names.get(&*bytes()) {
+                    self.topics.confirmed(now, id);
+                }
+            }
+            PushKind::Unsubscribe => {
+                if let Some(id) = self.names.remove(&*bytes()) {
+                    self.topics.unsubscribed(now, id);
+                }
+            }
+            // Told here and not at once, so that all that came before it is worked off first.
+            PushKind::Disconnection => Pulse::lose(&self.pulse, push.generation, "the connection was closed"),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, now: Instant, id: TopicId, payload: &[u8]) {
+        Tally::add(&self.tally.messages_in, 1);
+        Tally::add(&self.tally.bytes_in, payload.len() as u64);
+        if !self.topics.is_wanted(id) {
+            return;
+        }
+        match wire::decode(payload, self.settings.max_payload) {
+            Ok(Message::Event(event)) => self.topics.broadcast(id, Broadcast::Event(event)),
+            Ok(Message::Roster(version, change)) => self.topics.roster_message(now, id, version, change),
+            Ok(Message::Unknown) => Tally::add(&self.tally.unknown_internal, 1),
+            Err(Dropped::TooLarge) => {
+                Tally::add(&self.tally.dropped_too_large, 1);
+                self.complain("a message was dropped: larger than redis.max_payload", id);
+            }
+            Err(Dropped::Malformed(why)) => {
+                Tally::add(&self.tally.dropped_malformed, 1);
+                self.complain(why, id);
+            }
+        }
+    }
+
+    /// One line a minute and reason.
+    fn complain(&mut self, reason: &'static str, id: TopicId) {
+        let now = Instant::now();
+        if self.complaints.get(reason).is_some_and(|last| now - *last < COMPLAIN_EVERY) {
+            return;
+        }
+        self.complaints.insert(reason, now);
+        let channel = self.topics.channel(id).map_or("", |channel| channel.name.as_str());
+        warn!(%channel, "on the way from Redis: {reason} (more of these are counted and not logged for a minute)");
+    }
+
+    /// Sends what the topics ask for since the last turn.
+    fn send(&mut self) {
+        for command in self.topics.take_commands() {
+            match command {
+                Command::Subscribe(ids) => self.subscribe(ids),
+                Command::Unsubscribe(ids) => self.unsubscribe(ids),
+                Command::Presence(id, operation) => {
+                    let Some(channel) = self.topics.channel(id) else { continue };
+                    let Ok([topic]) = self.keys.topics(channel) else { continue };
+                    let (channel, topic) = (Keys::channel(channel), topic.as_str().to_owned());
+                    self.errands.push_back(Errand { id, channel, topic, operation });
+                }
+            }
+        }
+        self.send_errands();
+        if !self.closing.is_empty() && !self.topics.has_exits() {
+            self.closing.drain(..).for_each(|closed| _ = closed.send(()));
+        }
+    }
+
+    /// The full names of topics. All that come here passed `keys.topics` when they were asked for.
+    fn names(&self, ids: &[TopicId]) -> Vec<String> {
+        let channels = ids.iter().filter_map(|id| self.topics.channel(*id));
+        let topics = channels.filter_map(|channel| self.keys.topics(channel).ok());
+        topics.map(|[topic]| topic.as_str().to_owned()).collect()
+    }
+
+    fn subscribe(&mut self, ids: Vec<TopicId>) {
+        let names = self.names(&ids);
+        for (name, id) in names.iter().zip(&ids) {
+            self.names.insert(name.as_bytes().into(), *id);
+        }
+        let Some(live) = &mut self.live else { return };
+        let (mut subscriber, inbox, generation) = (live.subscriber.clone(), self.inbox.clone(), live.generation);
+        live.tasks.spawn(async move {
+            // Without a time-out: only a confirmation, an error, or the end of the link says anything.
+            if let Err(error) = subscriber.subscribe(&names).await
+                && error.code().is_some()
+            {
+                inbox.tell(News::Refused(generation, ids));
+            }
+        });
+    }
+
+    fn unsubscribe(&mut self, ids: Vec<TopicId>) {
+        let names = self.names(&ids);
+        let Some(live) = &mut self.live else { return };
+        let mut subscriber = live.subscriber.clone();
+        live.tasks.spawn(async move {
+            if let Err(error) = subscriber.unsubscribe(&names).await
+                && error.code().is_some()
+            {
+                error!(%error, "Redis refused UNSUBSCRIBE; check the user's rights");
+            }
+        });
+    }
+
+    fn send_errands(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        while live.tasks.try_join_next().is_some() {}
+        while self.pipelines < PIPELINES_MAX && !self.errands.is_empty() {
+            let errands: Vec<_> = self.errands.drain(..self.errands.len().min(ERRANDS_MAX)).collect();
+            let (store, inbox, session) = (live.store.clone(), self.inbox.clone(), self.session);
+            self.pipelines += 1;
+            live.tasks.spawn(async move {
+                let replies = store.run(session, errands).await;
+                inbox.tell(News::Presence(replies));
+            });
+        }
+    }
+}
+
+fn refuse(workers: &dyn Workers, worker: usize, ask: Ask, reason: Reason) {
+    let Ask { channel, subscription, .. } = ask;
+    workers.push(worker, Item::Refuse { channel, subscription, refusal: reason.into() });
+}

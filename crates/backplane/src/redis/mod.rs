@@ -1,0 +1,188 @@
+//! The backplane of many nodes: one Redis (6.2 or later, or Valkey) between them.
+//!
+//! `link` keeps the connections alive, `lane` sends publishes in order, `listener` owns the topics and hears everything,
+//! `presence` keeps rosters in Redis by the scripts, `wire` and `keys` spell messages and names. They meet in `inbox`.
+//! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
+
+mod inbox;
+mod keys;
+mod lane;
+mod link;
+mod listener;
+mod presence;
+mod scripts;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{ChannelKey, Event, Reason, UserId};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+use crate::{Ask, Backplane, BoxFuture, Counters, Item, LinkStatus, PublishError, Workers};
+use inbox::{Call, Inbox};
+use keys::Keys;
+use lane::Lane;
+use link::{Pulse, Supervisor};
+use listener::Listener;
+use settings::Address;
+pub use settings::{Settings, StartError};
+
+/// Longest wait for the last exits when closing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Starts on the given runtime, which needs timers and I/O. A Redis that cannot be reached is no error: it is tried for
+/// ever, and [`Backplane::status`] tells. Dropping the backplane cuts it off like a killed process; see
+/// [`Backplane::close`].
+///
+/// # Errors
+/// The URL cannot be used, or the prefixes would mix up two apps. The text has no secret.
+pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> Result<Arc<dyn Backplane>, StartError> {
+    let address = Address::new(&settings)?;
+    settings.check_prefixes()?;
+    let settings = Arc::new(settings);
+    let node = format!("{:016x}", random());
+    let keys = Arc::new(Keys::new(&settings, &node));
+    let inbox = Arc::new(Inbox::new(settings.queue_bytes));
+    let lane = Arc::new(Lane::new(settings.lane_bytes));
+    let pulse = Arc::new(watch::Sender::new(Pulse::default()));
+    let status = Arc::new(Mutex::new(LinkStatus::Starting));
+    let tally = Arc::<Tally>::default();
+    let listener =
+        Listener::new(settings.clone(), keys.clone(), inbox.clone(), pulse.clone(), tally.clone(), workers.clone());
+    let supervisor = Supervisor {
+        settings,
+        address,
+        keys: keys.clone(),
+        inbox: inbox.clone(),
+        lane: lane.clone(),
+        pulse,
+        status: status.clone(),
+        tally: tally.clone(),
+    };
+    let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
+    Ok(Arc::new(Redis { keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
+}
+
+struct Redis {
+    keys: Arc<Keys>,
+    inbox: Arc<Inbox>,
+    lane: Arc<Lane>,
+    status: Arc<Mutex<LinkStatus>>,
+    tally: Arc<Tally>,
+    workers: Arc<dyn Workers>,
+    runtime: Handle,
+    tasks: Tasks,
+}
+
+/// Ends the tasks with the last handle; their connections close with them.
+#[derive(Clone)]
+struct Tasks([AbortHandle; 2]);
+
+impl Tasks {
+    fn abort(&self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
+impl Backplane for Redis {
+    fn ask(&self, worker: usize, ask: Ask) {
+        if let Some(Call::Ask(worker, Ask { channel, subscription, .. })) = self.inbox.call(Call::Ask(worker, ask)) {
+            self.workers.push(worker, Item::Refuse { channel, subscription, refusal: Reason::Unavailable.into() });
+        }
+    }
+
+    fn leave(&self, worker: usize, channel: Arc<ChannelKey>) {
+        let _ = self.inbox.call(Call::Leave(worker, channel));
+    }
+
+    fn exit(&self, _worker: usize, channel: Arc<ChannelKey>, user: UserId) {
+        let _ = self.inbox.call(Call::Exit(channel, user));
+    }
+
+    fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>> {
+        let Ok([topic]) = self.keys.topics(&channel) else {
+            let refused = PublishError::Refused("the channel's name is reserved, or its app is unknown".to_owned());
+            return Box::pin(std::future::ready(Err(refused)));
+        };
+        let payload = wire::encode(&event);
+        Tally::add(&self.tally.messages_out, 1);
+        Tally::add(&self.tally.bytes_out, payload.len() as u64);
+        self.lane.publish(topic.as_str().to_owned(), payload)
+    }
+
+    fn status(&self) -> LinkStatus {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counters(&self) -> Counters {
+        self.tally.read()
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let (closed, done) = oneshot::channel();
+        let _ = self.inbox.call(Call::Close(closed));
+        let tasks = self.tasks.clone();
+        // On our own runtime: the caller's need not have timers.
+        let closing = self.runtime.spawn(async move {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, done).await;
+            tasks.abort();
+        });
+        Box::pin(async { _ = closing.await })
+    }
+}
+
+/// [`Counters`], counted from several tasks.
+#[derive(Default)]
+struct Tally {
+    messages_in: AtomicU64,
+    bytes_in: AtomicU64,
+    messages_out: AtomicU64,
+    bytes_out: AtomicU64,
+    reconnects: AtomicU64,
+    errors: AtomicU64,
+    dropped_malformed: AtomicU64,
+    dropped_too_large: AtomicU64,
+    presence_expired: AtomicU64,
+    unknown_internal: AtomicU64,
+}
+
+impl Tally {
+    fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            messages_in: read(&self.messages_in),
+            bytes_in: read(&self.bytes_in),
+            messages_out: read(&self.messages_out),
+            bytes_out: read(&self.bytes_out),
+            reconnects: read(&self.reconnects),
+            errors: read(&self.errors),
+            dropped_malformed: read(&self.dropped_malformed),
+            dropped_too_large: read(&self.dropped_too_large),
+            presence_expired: read(&self.presence_expired),
+            unknown_internal: read(&self.unknown_internal),
+        }
+    }
+}
+
+/// Random enough for names and pauses: the standard library's hash keys, fresh at each call.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,366 @@
+//! The conformance cases on a real redis-server, and what only Redis and several nodes can do wrong.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{ChannelKey, Reason, Secret};
+use tokio::runtime::Handle;
+
+use super::Settings;
+use crate::conformance::{self, APP, LIMIT, Site, event, key};
+use crate::{Item, LinkStatus, PublishError};
+
+/// What the documentation asks operators to grant; `USER` is put in front.
+const RIGHTS: &str = include_str!("../../../../docs/redis.acl");
+
+/// A server of the test's own, ended with it.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_on(port).await
+    }
+
+    async fn start_on(port: u16) -> Self {
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("redis-server does not start ({error}): apt-get install redis-server"));
+        let server = Self { child, port };
+        let deadline = Instant::now() + LIMIT;
+        while server.try_ask(&["PING"]).await.is_none() {
+            assert!(Instant::now() < deadline, "redis-server on port {port} does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    async fn try_ask(&self, words: &[&str]) -> Option<redis::Value> {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.ok()
+    }
+
+    async fn ask(&self, words: &[&str]) -> redis::Value {
+        self.try_ask(words).await.unwrap_or_else(|| panic!("{words:?} failed"))
+    }
+
+    async fn restart(self) -> Self {
+        let port = self.port;
+        drop(self);
+        Self::start_on(port).await
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            url: Secret::new(&format!("redis://127.0.0.1:{}", self.port)),
+            prefixes: vec![(APP.into(), "app_database_".to_owned())],
+            linger: Duration::from_millis(50),
+            probe_interval: Duration::from_millis(200),
+            probe_timeout: Duration::from_secs(1),
+            presence_heartbeat: Duration::from_millis(200),
+            presence_dead_after: Duration::from_millis(800),
+            ..Settings::default()
+        }
+    }
+
+    fn site(&self) -> Site {
+        site(self.settings())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn site(settings: Settings) -> Site {
+    Site::new(|workers| super::start(settings, workers, Handle::current()).unwrap())
+}
+
+async fn until(what: &str, check: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !check() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn gaps(site: &Site) -> usize {
+    site.items(0).iter().filter(|item| matches!(item, Item::LinkGap)).count()
+}
+
+/// All member events that a worker was sent on a channel.
+fn member_events(site: &Site, worker: usize, channel: &ChannelKey) -> Vec<String> {
+    let mut said = site.said(worker, channel);
+    said.retain(|said| said.starts_with(['+', '-']));
+    said
+}
+
+#[tokio::test]
+async fn the_redis_backplane_conforms() {
+    let server = Server::start().await;
+    let site = server.site();
+    conformance::one_node(&site).await;
+    site.backplane.close().await;
+    assert_eq!(server.ask(&["KEYS", "ff:{0}:pn:*"]).await, redis::Value::Array(vec![]));
+}
+
+#[tokio::test]
+async fn it_conforms_with_the_documented_rights_and_no_more() {
+    let server = Server::start().await;
+    let rights: Vec<_> = RIGHTS.lines().filter(|l| !l.starts_with('#')).flat_map(str::split_whitespace).collect();
+    let rights: Vec<_> = rights.iter().map(|word| word.replace("<prefix>", "app_database_")).collect();
+    let mut words = vec!["ACL", "SETUSER", "node", "on", ">hush"];
+    words.extend(rights.iter().map(String::as_str));
+    server.ask(&words).await;
+    let url = Secret::new(&format!("redis://node:hush@127.0.0.1:{}", server.port));
+    let site = site(Settings { url, ..server.settings() });
+    conformance::one_node(&site).await;
+    assert_eq!(site.backplane.counters().errors, 0);
+}
+
+#[tokio::test]
+async fn a_user_of_two_nodes_joins_and_leaves_once() {
+    let server = Server::start().await;
+    let (a, b) = (server.site(), server.site());
+    let channel = key("presence-room");
+    a.ask_member(0, &channel, 1, "ann");
+    a.admitted(0, &channel, 1).await;
+    b.ask_member(0, &channel, 1, "bob");
+    assert_eq!(b.admitted(0, &channel, 1).await.unwrap().len(), 2);
+    a.ask_member(1, &channel, 2, "bob");
+    assert_eq!(a.admitted(1, &channel, 2).await.unwrap().len(), 2);
+    b.backplane.exit(0, channel.clone(), "bob".into());
+    b.backplane.leave(0, channel.clone());
+    b.ask(1, &channel, 9);
+    b.admitted(1, &channel, 9).await;
+    a.mark(&b, 0, &channel, "still here").await;
+    a.backplane.exit(1, channel.clone(), "bob".into());
+    a.until_said(0, &channel, "-bob").await;
+    assert_eq!(a.said(0, &channel), ["admit 1 [ann]", "+bob", "still here", "-bob"]);
+}
+
+#[tokio::test]
+async fn the_members_of_a_node_that_vanishes_leave_within_five_seconds() {
+    let server = Server::start().await;
+    let times = |settings: Settings| Settings {
+        presence_heartbeat: Duration::from_secs(1),
+        presence_dead_after: Duration::from_secs(3),
+        ..settings
+    };
+    let (a, b) = (site(times(server.settings())), site(times(server.settings())));
+    let channel = key("presence-vanish");
+    a.ask_member(0, &channel, 1, "stays");
+    a.admitted(0, &channel, 1).await;
+    for (slot, user) in [(1, "gone"), (2, "stays"), (3, "gone too")] {
+        b.ask_member(0, &channel, slot, user);
+        b.admitted(0, &channel, slot).await;
+    }
+    a.until_said(0, &channel, "+gone too").await;
+    // Removals are not made in the first seconds of a data set; this is about a node that dies later.
+    until("first beats", || member_events(&a, 0, &channel).len() == 2).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let vanished = Instant::now();
+    drop(b);
+    a.until_said(0, &channel, "-gone").await;
+    a.until_said(0, &channel, "-gone too").await;
+    let took = vanished.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    a.mark(&a, 0, &channel, "end").await;
+    assert_eq!(member_events(&a, 0, &channel).len(), 4);
+    assert_eq!(a.backplane.counters().presence_expired, 3);
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_dropped_and_counted() {
+    let server = Server::start().await;
+    let site = site(Settings { max_payload: 1_000, ..server.settings() });
+    let channel = key("private-x");
+    let topic = "app_database_private-x";
+    site.ask(0, &channel, 1);
+    site.admitted(0, &channel, 1).await;
+    let large = format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(1_000));
+    let deep = format!(r#"{{"event":"deep","data":{}{}}}"#, "[".repeat(100), "]".repeat(100));
+    for payload in ["", "no json", "[]", r#"{"data":1}"#, &large, &deep, r#"{"event":"fanfare:later","v":9}"#] {
+        server.ask(&["PUBLISH", topic, payload]).await;
+    }
+    server.ask(&["PUBLISH", topic, r#"{"event":"App\\Events\\X","data":{"socket":null},"socket":null}"#]).await;
+    site.until_said(0, &channel, r"App\Events\X").await;
+    assert_eq!(site.said(0, &channel), ["admit 1 []", r"App\Events\X"]);
+    let counters = site.backplane.counters();
+    assert_eq!((counters.dropped_malformed, counters.dropped_too_large, counters.unknown_internal), (5, 1, 1));
+}
+
+#[tokio::test]
+async fn a_forbidden_channel_is_refused_alone() {
+    let server = Server::start().await;
+    let rights = ["ACL", "SETUSER", "narrow", "on", ">hush", "~*", "+@all", "resetchannels"];
+    let channels = ["&ff:*", "&app_database_public", "&app_database_other"];
+    server.ask(&[&rights[..], &channels[..]].concat()).await;
+    let url = Secret::new(&format!("redis://narrow:hush@127.0.0.1:{}", server.port));
+    let site = site(Settings { url, ..server.settings() });
+    let (public, secret, other) = (key("public"), key("secret"), key("other"));
+    // Asked in one wake, so in one command.
+    site.ask(0, &public, 1);
+    site.ask(0, &secret, 2);
+    site.ask(1, &other, 3);
+    assert_eq!(site.refused(0, &secret, 2).await, Reason::Unavailable);
+    site.admitted(0, &public, 1).await;
+    site.admitted(1, &other, 3).await;
+    site.mark(&site, 0, &public, "lives").await;
+    let refused = site.backplane.publish(secret, event("x")).await;
+    assert!(matches!(refused, Err(PublishError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_reserved_name_is_refused_and_a_wrong_url_does_not_start() {
+    let server = Server::start().await;
+    let site = site(Settings { prefixes: vec![(APP.into(), String::new())], ..server.settings() });
+    let reserved = key("ff:probe:x");
+    site.ask(0, &reserved, 1);
+    assert_eq!(site.refused(0, &reserved, 1).await, Reason::BadChannel);
+    assert!(matches!(site.backplane.publish(reserved, event("x")).await, Err(PublishError::Refused(_))));
+    let start = |settings| super::start(settings, site.workers.clone(), Handle::current()).err().unwrap().0;
+    assert!(start(Settings { url: Secret::new("redis://:hush@:x"), ..Settings::default() }).contains("redis.url"));
+    let prefixes = vec![("a".into(), "x_".to_owned()), ("b".into(), "x_y_".to_owned())];
+    assert!(start(Settings { prefixes, ..Settings::default() }).contains("begins the prefix"));
+}
+
+#[tokio::test]
+async fn without_redis_nothing_is_admitted_or_published_and_all_is_well_when_it_comes() {
+    let server = Server::start().await;
+    let settings = server.settings();
+    let port = server.port;
+    drop(server);
+    let site = site(settings);
+    let channel = key("presence-patient");
+    site.ask_member(0, &channel, 1, "ann");
+    assert_eq!(site.backplane.status(), LinkStatus::Starting);
+    assert_eq!(site.backplane.publish(channel.clone(), event("x")).await, Err(PublishError::Unavailable));
+    until("tries", || site.backplane.counters().errors > 2).await;
+    assert!(site.items(0).is_empty());
+    let _server = Server::start_on(port).await;
+    assert_eq!(site.admitted(0, &channel, 1).await.unwrap().len(), 1);
+    assert_eq!((site.backplane.status(), gaps(&site)), (LinkStatus::Up, 0));
+}
+
+/// Two nodes with members; the store or the link is hurt; nobody may be seen to join or leave.
+async fn survives(hurt: impl AsyncFnOnce(Server) -> Server, gap: bool) {
+    let server = Server::start().await;
+    let (a, b) = (server.site(), server.site());
+    let (room, plain) = (key("presence-room"), key("plain"));
+    for (site, slot, user) in [(&a, 1, "ann"), (&b, 1, "bob"), (&b, 2, "eve")] {
+        site.ask_member(0, &room, slot, user);
+        site.admitted(0, &room, slot).await;
+        site.ask(1, &plain, slot);
+        site.admitted(1, &plain, slot).await;
+    }
+    a.until_said(0, &room, "+eve").await;
+    b.until_said(0, &room, "+eve").await;
+    let before = [member_events(&a, 0, &room), member_events(&b, 0, &room)];
+    let server = hurt(server).await;
+    for site in [&a, &b] {
+        if gap {
+            until("gap", || gaps(site) == 1).await;
+            assert_eq!(site.items(1).iter().filter(|item| matches!(item, Item::LinkGap)).count(), 1);
+        }
+        site.mark(&a, 1, &plain, "after").await;
+    }
+    // Both are registered again, and the time in which comparisons remove nobody is over.
+    let held = Instant::now() + server.settings().hold() + Duration::from_secs(1);
+    until("the rosters are whole again", || Instant::now() > held).await;
+    a.ask_member(1, &room, 7, "zoe");
+    assert_eq!(a.admitted(1, &room, 7).await.unwrap().len(), 4);
+    b.until_said(0, &room, "+zoe").await;
+    b.backplane.exit(0, room.clone(), "eve".into());
+    a.until_said(0, &room, "-eve").await;
+    for (site, mut before) in [&a, &b].into_iter().zip(before) {
+        site.until_said(0, &room, "-eve").await;
+        before.extend(["+zoe".to_owned(), "-eve".to_owned()]);
+        assert_eq!(member_events(site, 0, &room), before);
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_redis_gives_one_gap_and_no_false_member_events() {
+    survives(async |server: Server| server.restart().await, true).await;
+}
+
+#[tokio::test]
+async fn a_flushed_redis_gives_no_false_member_events() {
+    let flush = async |server: Server| {
+        server.ask(&["FLUSHALL"]).await;
+        server.ask(&["SCRIPT", "FLUSH"]).await;
+        server
+    };
+    survives(flush, false).await;
+}
+
+#[tokio::test]
+async fn a_frozen_redis_is_noticed_and_gives_no_false_member_events() {
+    let freeze = async |server: Server| {
+        server.signal("STOP");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.signal("CONT");
+        server
+    };
+    survives(freeze, true).await;
+}
+
+#[tokio::test]
+async fn a_killed_subscriber_link_is_replaced_at_once() {
+    let kill = async |server: Server| {
+        server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        server
+    };
+    survives(kill, true).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_loses_the_link_and_says_so() {
+    let server = Server::start().await;
+    let site = site(Settings { queue_bytes: 20_000, ..server.settings() });
+    let channel = key("flood");
+    site.ask(0, &channel, 1);
+    site.admitted(0, &channel, 1).await;
+    let large = format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(30_000));
+    server.ask(&["PUBLISH", "app_database_flood", &large]).await;
+    until("gap", || gaps(&site) == 1).await;
+    site.mark(&site, 0, &channel, "after").await;
+    assert_eq!(site.backplane.counters().reconnects, 1);
+}
+
+#[tokio::test]
+async fn closing_waits_for_the_exits() {
+    let server = Server::start().await;
+    let (a, b) = (server.site(), server.site());
+    let channel = key("presence-close");
+    b.ask_member(0, &channel, 1, "watcher");
+    b.admitted(0, &channel, 1).await;
+    for slot in 0..50 {
+        a.ask_member(0, &channel, slot, &format!("user{slot}"));
+    }
+    for slot in 0..50 {
+        a.admitted(0, &channel, slot).await;
+        a.backplane.exit(0, channel.clone(), format!("user{slot}").as_str().into());
+    }
+    a.backplane.leave(0, channel.clone());
+    a.backplane.close().await;
+    let left = |site: &Arc<Site>| member_events(site, 0, &channel).iter().filter(|said| said.starts_with('-')).count();
+    let b = Arc::new(b);
+    until("all left", || left(&b) == 50).await;
+}
