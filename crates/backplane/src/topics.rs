@@ -371,11 +371,16 @@ impl Topics {
         }
     }
 
-    /// Once a heartbeat: what failed is sent again, and comparisons that were held are made.
+    /// Once a heartbeat: what failed is sent again, comparisons that were held are made, and what would expire is renewed.
     pub(crate) fn beat(&mut self, now: Instant) {
+        if !self.store_up {
+            return;
+        }
         for id in self.ids() {
             if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
                 attendance.retry();
+                let refresh = attendance.next_refresh(now);
+                self.operations.extend(refresh.map(|operation| (id, operation)));
                 self.tell_store(now, id, None);
             }
         }
@@ -493,7 +498,7 @@ impl Topics {
             return;
         }
         let Some(topic) = self.topic(id) else { return };
-        let live = topic.state == State::Live;
+        let live = topic.state == State::Live && !topic.is_unwanted();
         let Some(attendance) = topic.attendance.as_mut() else { return };
         let users = user.map_or_else(|| attendance.users(), |user| vec![user.clone()]);
         let mut operations: Vec<_> = users.iter().filter_map(|user| attendance.next(user, live)).collect();

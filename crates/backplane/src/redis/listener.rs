@@ -97,6 +97,7 @@ impl Listener {
     /// Never returns.
     pub(super) async fn run(mut self) {
         let mut beats = tokio::time::interval(self.settings.presence_heartbeat);
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut worked_off = 0;
         loop {
             let (news, calls) = self.inbox.take(&mut self.pushes, worked_off);
@@ -132,6 +133,7 @@ impl Listener {
             News::Refused(of, ids) if generation == Some(of) => {
                 if let [id] = ids[..] {
                     self.complain("a channel was refused by Redis (ACL); its subscriptions are too", id);
+                    self.names(&ids).iter().for_each(|name| _ = self.names.remove(name.as_bytes()));
                 }
                 self.topics.refused(now, &ids);
             }
