@@ -32,8 +32,7 @@ pub(crate) fn parse(path: &str, text: &str) -> Layer {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let place = file.place(error.span().unwrap_or(0..0));
-        let first = error.message().lines().next().unwrap_or_default();
-        file.layer.problems.push(Problem::new(place, "", format!("this is not TOML: {first}")));
+        file.layer.problems.push(Problem::new(place, "", not_toml(error.message())));
     }
     // After a syntax error what was recovered may stand under the wrong section: further complaints would mislead.
     if errors.is_empty() {
@@ -41,6 +40,16 @@ pub(crate) fn parse(path: &str, text: &str) -> Layer {
     }
     file.layer.problems.sort_by_key(|problem| place_in_file(&problem.place));
     file.layer
+}
+
+/// The parser's words and a remedy. Never the line itself: a secret without quotes is the likeliest slip.
+fn not_toml(message: &str) -> String {
+    let what = message.lines().next().unwrap_or_default().trim_end_matches(", expected nothing");
+    let remedy = match what {
+        "duplicate key" => "write each key and each [section] once",
+        _ => "write [section] and below it key = value, with text in \"quotes\"",
+    };
+    format!("this is not TOML: {what}; {remedy}")
 }
 
 /// Line and column of a place like `fanfare.toml:3:10`, to tell problems from top to bottom.

@@ -177,6 +177,11 @@ fn what_is_wrong_is_said_with_place_key_and_remedy() {
         "f.toml:2:10: server.listen: [::]:80 is open to other machines, but no app is",
     );
     check("[server\nlisten = 1", "f.toml:1:8: this is not TOML: ");
+    check(
+        "[server]\nlisten = 127.0.0.1:80",
+        "f.toml:2:15: this is not TOML: invalid float; write [section] and below it key = value, with text in \"quotes\"",
+    );
+    check("[log]\n[log]", "f.toml:2:2: this is not TOML: duplicate key; write each key and each [section] once");
     check("[[apps]]\nid = \"1\"", "f.toml:1:3: apps: is not a table; write a table for each app");
     check("[apps]\nid = \"1\"", "f.toml:2:1: apps.id: is outside of an app; write it below a table");
     check("[apps.Main]\nid = \"1\"", "f.toml:1:7: apps.Main: cannot be an app's name here; write lower-case");
@@ -282,6 +287,7 @@ fn no_secret_is_ever_shown() {
     let printed = effective(&settings);
     assert!(!printed.contains("hush") && !format!("{settings:?}").contains("hush"), "{printed}");
     assert!(printed.contains("url = \"redis://bob:***@host:1\""), "{printed}");
+    assert!(!problems("[apps.main]\nsecret = hush", &[])[0].contains("hush"));
     for wrong in ["url = \"http://:hush@x\"", "url = \"hush\"", "url = \"redis://:hu/sh@x:y\""] {
         assert!(!problems(&format!("[redis]\n{wrong}"), &[])[0].contains("hu"));
     }
