@@ -207,7 +207,8 @@ fn one_gap_a_worker_after_the_last_topic_is_heard_again() {
     story.ask(0, "lingers", 3);
     story.confirm("lingers");
     story.leave(0, "lingers");
-    (story.commands(), story.lines());
+    story.commands();
+    story.lines();
     story.topics.link_down(story.now);
     story.ask(0, "a", 4);
     story.ask(0, "new", 5);
