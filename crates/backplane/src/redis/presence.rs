@@ -69,7 +69,8 @@ pub(super) struct Store {
     pub fenced: Notify,
 }
 
-enum Beat {
+#[derive(PartialEq, Debug)]
+pub(super) enum Beat {
     Dead(Vec<String>),
     Fenced,
     Failed,
@@ -119,18 +120,18 @@ impl Store {
         }
     }
 
-    fn incarnation(&self) -> String {
+    pub(super) fn incarnation(&self) -> String {
         format!("{}.{}", self.keys.node, self.lock().counter)
     }
 
-    fn renew(&self) {
+    pub(super) fn renew(&self) {
         let mut registration = self.lock();
         registration.counter += 1;
         registration.run.clear();
     }
 
     /// True when the node took a new incarnation since its last success; `None` when there was no answer.
-    async fn hello(&self) -> Option<bool> {
+    pub(super) async fn hello(&self) -> Option<bool> {
         loop {
             // Two statements: a lock lives until the end of its own.
             let known = self.lock().run.clone();
@@ -150,7 +151,7 @@ impl Store {
         }
     }
 
-    async fn beat(&self) -> Beat {
+    pub(super) async fn beat(&self) -> Beat {
         let mut beat = self.invocation(&self.scripts.beat);
         beat.arg(self.incarnation()).arg(millis(self.settings.gap()));
         beat.arg(millis(self.settings.quiet())).arg(millis(self.settings.presence_dead_after));
@@ -166,7 +167,7 @@ impl Store {
     }
 
     /// Takes the users of a dead incarnation out, as long as Redis says that it is dead. Returns its name.
-    async fn reap(self: Arc<Self>, dead: String) -> String {
+    pub(super) async fn reap(self: Arc<Self>, dead: String) -> String {
         tokio::time::sleep(Duration::from_micros(random() % REAP_WAIT.as_micros() as u64)).await;
         let mut total = 0;
         loop {

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 
 use model::{ChannelKey, Reason, Secret};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::Settings;
+use super::keys::Keys;
+use super::presence::{Beat, Store};
+use super::scripts::Scripts;
 use crate::conformance::{self, APP, LIMIT, Site, event, key};
 use crate::{Item, LinkStatus, PublishError};
 
@@ -387,4 +391,50 @@ async fn closing_waits_for_the_exits() {
     let left = |site: &Arc<Site>| member_events(site, 0, &channel).iter().filter(|said| said.starts_with('-')).count();
     let b = Arc::new(b);
     until("all left", || left(&b) == 50).await;
+}
+
+/// Presence of one node without the rest of it: it beats when the test says so.
+fn store(server: &Server, node: &str) -> Arc<Store> {
+    let settings = Arc::new(server.settings());
+    let manager = deadpool_redis::Manager::new(settings.url.reveal()).unwrap();
+    Arc::new(Store {
+        keys: Arc::new(Keys::new(&settings, node)),
+        settings,
+        scripts: Arc::new(Scripts::new()),
+        registration: Arc::default(),
+        pool: deadpool_redis::Pool::builder(manager).build().unwrap(),
+        tally: Arc::default(),
+        fenced: Notify::new(),
+    })
+}
+
+#[tokio::test]
+async fn silence_of_everyone_is_not_death_of_everyone() {
+    let server = Server::start().await;
+    let (a, b) = (store(&server, "a"), store(&server, "b"));
+    assert_eq!((a.hello().await, b.hello().await), (Some(false), Some(false)));
+    // The guard of a new data set passes while both beat.
+    let calm = Instant::now() + server.settings().quiet();
+    while Instant::now() < calm {
+        assert_eq!((a.beat().await, b.beat().await), (Beat::Dead(vec![]), Beat::Dead(vec![])));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Nobody beats for longer than a node may be silent: Redis was away, and `b` has the time to say that it lives.
+    tokio::time::sleep(server.settings().presence_dead_after + Duration::from_millis(200)).await;
+    let back = Instant::now();
+    assert_eq!(a.beat().await, Beat::Dead(vec![]));
+    a.clone().reap(b.incarnation()).await;
+    assert_eq!(b.beat().await, Beat::Dead(vec![]));
+    // From now on only `a` beats: `b` is listed, not before the guard ends, and reaped.
+    let dead = Beat::Dead(vec![b.incarnation()]);
+    while a.beat().await != dead {
+        assert!(back.elapsed() < LIMIT, "never listed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(back.elapsed() >= server.settings().quiet());
+    a.clone().reap(b.incarnation()).await;
+    assert_eq!((a.beat().await, b.beat().await), (Beat::Dead(vec![]), Beat::Fenced));
+    // What was reaped comes back under a new name only.
+    assert_eq!(b.hello().await, Some(true));
+    assert_eq!((b.incarnation(), b.beat().await), ("b.1".to_owned(), Beat::Dead(vec![])));
 }
