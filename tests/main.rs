@@ -1,6 +1,7 @@
 //! Black-box tests of the whole: real nodes, real Redis, real clients. And `tidy`, which tests the house itself.
 
 mod bad_input;
+mod commands;
 mod metrics;
 mod plain;
 mod pusher;

@@ -38,12 +38,12 @@ fn system_packages() -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = open.iter().map(|need| need.name).collect();
-    println!("missing: {}", names.join(", "));
     let packages: Vec<&str> = open.iter().flat_map(|need| need.packages).copied().collect();
     if !(shell::is_root() && shell::has("apt-get")) {
         let install = format!("apt-get install --no-install-recommends {}", packages.join(" "));
         return Err(format!("the tests need {}. As root:\n  apt-get update && {install}", names.join(", ")));
     }
+    println!("missing: {}", names.join(", "));
     shell::run(shell::command(&["apt-get", "update", "-qq"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
     let install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
     let words = [&install[..], &packages].concat();
