@@ -552,9 +552,14 @@ impl Topics {
         }
     }
 
+    /// On this link everything that was heard on the last one is heard again, or refused.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.link_up && self.restoring == 0
+    }
+
     /// Once everything is heard again (or refused), each worker is told that there was a cut.
     fn tell_gap(&mut self) {
-        if self.gap_due && self.link_up && self.restoring == 0 {
+        if self.gap_due && self.is_restored() {
             self.gap_due = false;
             for worker in 0..self.workers.count() {
                 self.workers.push(worker, Item::LinkGap);

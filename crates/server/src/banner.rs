@@ -1,13 +1,15 @@
 //! What a node prints when it starts: one line for tools, and for people what to paste where.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use crate::settings::Settings;
 
 /// Prints to standard output. The first line is a contract: `listening client=ADDR:PORT admin=ADDR:PORT`.
 pub(crate) fn print(settings: &Settings, client: SocketAddr, admin: SocketAddr) {
-    println!("listening client={client} admin={admin}");
-    println!("{}", text(settings, client, admin));
+    let text = format!("listening client={client} admin={admin}\n{}", text(settings, client, admin));
+    // Whoever read the first line may have closed the pipe: no reason to end.
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn text(settings: &Settings, client: SocketAddr, admin: SocketAddr) -> String {

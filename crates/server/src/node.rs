@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use backplane::{Backplane, Workers, local};
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
 use model::{Apps, socket_id};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -91,8 +91,33 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Bac
     let Some(url) = &settings.redis.url else {
         return Ok(local::start(local::Settings { linger: settings.redis.linger }, workers));
     };
-    let _ = url;
-    bail!("redis.url: not there yet")
+    let redis = &settings.redis;
+    let settings = backplane::redis::Settings {
+        url: url.clone(),
+        namespace: redis.namespace.as_str().into(),
+        prefixes: settings.apps.iter().map(|app| (app.app.id.clone(), app.app.redis_prefix.to_string())).collect(),
+        linger: redis.linger,
+        command_timeout: redis.command_timeout,
+        publish_timeout: redis.publish_timeout,
+        probe_timeout: redis.probe_timeout,
+        pool_size: redis.pool_size,
+        queue_bytes: redis.queue_bytes,
+        max_payload: redis.max_payload,
+        presence_heartbeat: settings.presence.heartbeat,
+        presence_dead_after: settings.presence.dead_after,
+        ..Default::default()
+    };
+    let handle = start_backplane_thread()?;
+    backplane::redis::start(settings, workers, handle).context("redis.url")
+}
+
+/// Redis I/O has a thread of its own: it never waits for a worker, and no worker for it.
+fn start_backplane_thread() -> Result<Handle> {
+    let runtime = runtime()?;
+    let handle = runtime.handle().clone();
+    let work = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("backplane".into()).spawn(work).context("cannot start a thread")?;
+    Ok(handle)
 }
 
 fn start_worker(node: &Arc<Node>, number: usize) -> Result<mpsc::Sender<Order>> {

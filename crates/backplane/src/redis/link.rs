@@ -5,7 +5,7 @@
 //! a Redis to come back to. (`ConnectionManager` of the redis crate gives up when idle and keeps non-I/O errors for ever.)
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -19,7 +19,6 @@ use super::keys::Keys;
 use super::lane::Lane;
 use super::settings::{Address, Settings};
 use super::{Tally, random};
-use crate::LinkStatus;
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -74,7 +73,6 @@ pub(super) struct Supervisor {
     pub inbox: Arc<Inbox>,
     pub lane: Arc<Lane>,
     pub pulse: Arc<watch::Sender<Pulse>>,
-    pub status: Arc<Mutex<LinkStatus>>,
     pub tally: Arc<Tally>,
 }
 
@@ -82,12 +80,15 @@ impl Supervisor {
     /// Never returns.
     pub(super) async fn run(self) {
         let (mut generation, mut tries, mut last_error) = (0, 0, String::new());
+        let mut lost = None;
         loop {
             generation += 1;
             match self.connect(generation).await {
                 Ok((link, lane)) => {
                     (tries, last_error) = (0, String::new());
+                    self.announce(lost);
                     let reason = self.hold(link, lane).await;
+                    lost = Some(Instant::now());
                     warn!(redis = %self.address.shown, %reason, "the link to Redis is lost; trying again until it is back");
                 }
                 Err(reason) => {
@@ -151,25 +152,26 @@ impl Supervisor {
         Ok(connection)
     }
 
-    /// Announces a link and watches it until it is lost; returns why.
+    fn announce(&self, lost: Option<Instant>) {
+        let redis = &self.address.shown;
+        match lost {
+            None => info!(%redis, "linked to Redis"),
+            Some(lost) => {
+                Tally::add(&self.tally.reconnects, 1);
+                info!(%redis, seconds = lost.elapsed().as_secs_f32(), "the link to Redis is back");
+            }
+        }
+    }
+
+    /// Hands a link over and watches it until it is lost; returns why.
     async fn hold(&self, link: Link, lane: MultiplexedConnection) -> String {
         let generation = link.generation;
         self.lane.open();
         self.inbox.tell(News::Up(link));
-        let before = std::mem::replace(&mut *self.lock_status(), LinkStatus::Up);
-        match before {
-            LinkStatus::Down { since } => {
-                Tally::add(&self.tally.reconnects, 1);
-                let seconds = since.elapsed().as_secs_f32();
-                info!(redis = %self.address.shown, seconds, "the link to Redis is back");
-            }
-            _ => info!(redis = %self.address.shown, "linked to Redis"),
-        }
         let reason = tokio::select! {
             reason = self.lane.run(lane, self.settings.publish_timeout) => reason,
             reason = self.watch(generation) => reason,
         };
-        *self.lock_status() = LinkStatus::Down { since: Instant::now() };
         self.lane.close();
         self.inbox.tell(News::Down(generation));
         reason
@@ -207,10 +209,6 @@ impl Supervisor {
                 drop(self.lane.publish(self.keys.probe(), format!("{generation}.{number}").into_bytes()));
             }
         }
-    }
-
-    fn lock_status(&self) -> std::sync::MutexGuard<'_, LinkStatus> {
-        self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 //! the topic was confirmed. It never waits for a worker, for Redis, or for a lock that is held across an `await`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{Broadcast, Reason};
@@ -23,7 +23,7 @@ use super::scripts::Scripts;
 use super::settings::Settings;
 use super::wire::{self, Dropped, Message};
 use crate::topics::{Command, TopicId, Topics};
-use crate::{Ask, Item, Workers};
+use crate::{Ask, Item, LinkStatus, Workers};
 
 /// Pushes of one turn; then other tasks of the runtime have theirs.
 const TURN: usize = 256;
@@ -47,6 +47,8 @@ pub(super) struct Listener {
     pulse: Arc<watch::Sender<Pulse>>,
     tally: Arc<Tally>,
     workers: Arc<dyn Workers>,
+    /// Up from when everything that is wanted is heard again, not from when Redis is reached.
+    status: Arc<Mutex<LinkStatus>>,
     topics: Topics,
     /// Full topic names, as subscribed on this link.
     names: HashMap<Box<[u8]>, TopicId>,
@@ -71,6 +73,7 @@ impl Listener {
         pulse: Arc<watch::Sender<Pulse>>,
         tally: Arc<Tally>,
         workers: Arc<dyn Workers>,
+        status: Arc<Mutex<LinkStatus>>,
     ) -> Self {
         Self {
             topics: Topics::new(workers.clone(), settings.linger),
@@ -81,6 +84,7 @@ impl Listener {
             pulse,
             tally,
             workers,
+            status,
             names: HashMap::new(),
             live: None,
             scripts: Arc::new(Scripts::new()),
@@ -107,6 +111,7 @@ impl Listener {
             worked_off = self.hear(now);
             self.topics.sweep(now);
             self.send();
+            self.note_restored();
             if !self.pushes.is_empty() || worked_off > 0 {
                 tokio::task::yield_now().await;
                 continue;
@@ -129,6 +134,7 @@ impl Listener {
                 self.names.clear();
                 self.forget_errands();
                 self.topics.link_down(now);
+                self.set_status(LinkStatus::Down { since: now });
             }
             News::Refused(of, ids) if generation == Some(of) => {
                 if let [id] = ids[..] {
@@ -172,6 +178,17 @@ impl Listener {
         tasks.spawn(store.clone().keep(link.generation, self.inbox.clone()));
         self.live = Some(Live { generation: link.generation, subscriber: link.subscriber, store, tasks });
         self.topics.link_up();
+    }
+
+    /// A worker that sees `Up` admits by itself, so it must not see it before the topics are heard again.
+    fn note_restored(&self) {
+        if self.live.is_some() && self.topics.is_restored() {
+            self.set_status(LinkStatus::Up);
+        }
+    }
+
+    fn set_status(&self, status: LinkStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     fn forget_errands(&mut self) {

@@ -55,8 +55,15 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
     let pulse = Arc::new(watch::Sender::new(Pulse::default()));
     let status = Arc::new(Mutex::new(LinkStatus::Starting));
     let tally = Arc::<Tally>::default();
-    let listener =
-        Listener::new(settings.clone(), keys.clone(), inbox.clone(), pulse.clone(), tally.clone(), workers.clone());
+    let listener = Listener::new(
+        settings.clone(),
+        keys.clone(),
+        inbox.clone(),
+        pulse.clone(),
+        tally.clone(),
+        workers.clone(),
+        status.clone(),
+    );
     let supervisor = Supervisor {
         settings,
         address,
@@ -64,7 +71,6 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         inbox: inbox.clone(),
         lane: lane.clone(),
         pulse,
-        status: status.clone(),
         tally: tally.clone(),
     };
     let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
