@@ -74,7 +74,7 @@ impl Dialect for Plain {
             return strike(state, bad_frame("A frame is one JSON object with a type"), out);
         };
         state.strikes = 0;
-        out.push(command(&kind, &frame).unwrap_or_else(|answer| Action::Reply(answer)));
+        out.push(command(&kind, &frame).unwrap_or_else(Action::Reply));
     }
 
     fn notice(&self, state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {

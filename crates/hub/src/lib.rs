@@ -23,7 +23,7 @@ mod worker;
 pub use connection::{Connection, Turn};
 pub use hub::{Hub, Settings};
 pub use outbox::Sink;
-pub use stats::{LinkStats, RESULTS, WorkerStats};
+pub use stats::{LinkKey, LinkStats, RESULTS, WorkerStats};
 pub use worker::Worker;
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl LinkStats {
 }
 
 /// An app's id and a dialect's number.
-pub(crate) type LinkKey = (Arc<str>, u8);
+pub type LinkKey = (Arc<str>, u8);
 
 /// Counters of one worker.
 #[derive(Default, Debug)]
@@ -99,7 +99,7 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
-    pub fn links(&self) -> Vec<((Arc<str>, u8), Arc<LinkStats>)> {
+    pub fn links(&self) -> Vec<(LinkKey, Arc<LinkStats>)> {
         self.links.lock().map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
     }
 
