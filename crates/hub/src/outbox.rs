@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Slices given to one `writev`.
@@ -32,9 +33,16 @@ impl Sink {
         }
     }
 
+    /// Reads what is there. A read that did not fill the buffer took all of it: the socket then counts as not ready, so
+    /// that nobody asks the kernel a second time just to hear "nothing" (tokio's own `AsyncRead` does the same).
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Self::Plain(stream) = self;
-        stream.try_read(buffer)
+        let n = stream.try_read(buffer)?;
+        if 0 < n && n < buffer.len() {
+            // Fails by intent: that is how readiness is given back.
+            let _ = stream.try_io::<()>(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(n)
     }
 
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
