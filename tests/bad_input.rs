@@ -2,7 +2,7 @@
 
 use crate::support::client::close_code;
 use crate::support::http::{self, APPLICATION, Signer};
-use crate::support::node::{APP_ID, KEY, OTHER_KEY, SECRET};
+use crate::support::node::{APP_ID, KEY, OTHER_KEY, PREFIX, SECRET};
 use crate::support::prelude::*;
 
 /// The next message is an error without a number, and the connection answers.
@@ -175,6 +175,39 @@ fn whispers_that_are_not_allowed_are_answered_and_not_relayed() {
 }
 
 #[test]
+fn nested_brackets_are_refused_before_anything_recurses() {
+    let mut cluster = Cluster::start(1);
+    let mut client = Client::on(&cluster.nodes[0], "private-x");
+    let mut other = Client::on(&cluster.nodes[0], "private-x");
+    let deep = format!("{}{}", "[".repeat(15_000), "]".repeat(15_000));
+    let open = "[".repeat(30_000);
+    let inside = |text: &str| json!(text).to_string();
+    for message in [
+        open.clone(),
+        deep.clone(),
+        format!(r#"{{"event":"pusher:ping","data":{deep}}}"#),
+        format!(r#"{{"event":"client-x","channel":"private-x","data":{deep}}}"#),
+        format!(r#"{{"event":"pusher:subscribe","data":{}}}"#, inside(&deep)),
+        format!(r#"{{"event":{deep}}}"#),
+    ] {
+        client.socket.send(&message);
+        expect_error(&mut client, &message[..60]);
+    }
+    let auth = client.sign("presence-x", Some(&deep));
+    client.send("pusher:subscribe", json!({ "channel": "presence-x", "auth": auth, "channel_data": deep }));
+    client.expect("pusher:subscription_error", "presence-x");
+    let deeper = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
+    let topic = format!("{PREFIX}private-x");
+    cluster.redis.publish(&topic, &deeper);
+    cluster.redis.publish(&topic, &format!(r#"{{"event":"e","data":{deeper}}}"#));
+    cluster.redis.publish(&topic, &format!(r#"{{"event":"e","more":{}}}"#, "[".repeat(100_000)));
+    cluster.redis.publish(&topic, r#"{"event":"marker"}"#);
+    other.expect("marker", "private-x");
+    assert_eq!(cluster.nodes[0].metric("fanfare_messages_dropped_total", &[("reason", "malformed")]), 3.0);
+    cluster.nodes[0].assert_well();
+}
+
+#[test]
 fn of_ten_thousand_subscribes_in_a_burst_the_first_thousand_succeed() {
     let mut node = Node::start("", &[]);
     let mut client = Client::connect(&node);
@@ -205,6 +238,36 @@ fn of_ten_thousand_subscribes_in_a_burst_the_first_thousand_succeed() {
     client.unsubscribe("c0");
     client.subscribe("in-its-place");
     node.assert_well();
+}
+
+#[test]
+fn payloads_that_nobody_can_read_are_dropped_and_counted_by_reason() {
+    let mut cluster = Cluster::start(1);
+    let mut client = Client::on(&cluster.nodes[0], "news");
+    let topic = format!("{PREFIX}news");
+    let malformed =
+        ["", "not JSON", "[]", "{}", r#"{"data":1}"#, r#"{"event":7}"#, r#"{"event":"e","data":}"#, "\u{0}"];
+    malformed.iter().for_each(|payload| assert_eq!(cluster.redis.publish(&topic, payload), 1));
+    let large = format!(r#"{{"event":"e","data":"{}"}}"#, "x".repeat(5 << 20));
+    cluster.redis.publish(&topic, &large);
+    cluster.redis.publish(&topic, r#"{"event":"marker"}"#);
+    client.expect("marker", "news");
+    let node = &mut cluster.nodes[0];
+    let dropped = |reason: &str| node.metric("fanfare_messages_dropped_total", &[("reason", reason)]);
+    assert_eq!((dropped("malformed"), dropped("too_large")), (malformed.len() as f64, 1.0));
+    let log = node.log();
+    let mut told: Vec<&str> = log.iter().filter(|line| line.contains("WARN")).map(|line| after_time(line)).collect();
+    assert!(!told.is_empty(), "nothing is said of bad payloads: {log:#?}");
+    let lines = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), lines, "a reason is told more than once a minute: {log:#?}");
+    node.assert_well();
+}
+
+/// A log line of JSON without its time.
+fn after_time(line: &str) -> &str {
+    line.split_once("\"level\"").map_or(line, |(_, rest)| rest)
 }
 
 #[test]
@@ -296,6 +359,63 @@ fn what_is_not_http_costs_only_its_own_connection() {
     assert!(answer.status == 0 || answer.status >= 400, "{}", answer.status);
     assert!(client.ping().is_empty());
     node.assert_well();
+}
+
+#[test]
+fn a_client_that_never_reads_is_closed_and_the_others_hear_everything() {
+    let mut cluster = Cluster::start(1);
+    let mut slow: Vec<Client> = (0..2).map(|_| Client::on(&cluster.nodes[0], "news")).collect();
+    let others: Vec<Client> = (0..4).map(|_| Client::on(&cluster.nodes[0], "news")).collect();
+    let filler = "x".repeat(500_000);
+    let listening: Vec<_> = others
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                let heard = client.until("marker").0;
+                heard.iter().map(|message| message.data()["n"].as_u64().unwrap()).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut sent = 0;
+    let topic = format!("{PREFIX}news");
+    let slow_ones = |node: &Node| node.metric("fanfare_connections_closed_total", &[("reason", "slow_consumer")]);
+    until("the slow clients are closed", || {
+        cluster.redis.publish(&topic, &format!(r#"{{"event":"e","data":{{"n":{sent},"filler":"{filler}"}}}}"#));
+        sent += 1;
+        (slow_ones(&cluster.nodes[0]) == 2.0).then_some(())
+    });
+    println!("closed after {sent} events of {} bytes", filler.len());
+    cluster.redis.publish(&topic, r#"{"event":"marker"}"#);
+    for thread in listening {
+        assert_eq!(thread.join().unwrap(), (0..sent).collect::<Vec<u64>>());
+    }
+    for client in &mut slow {
+        until("the line of a slow client ends", || client.socket.is_ended().then_some(()));
+    }
+    assert_eq!(slow_ones(&cluster.nodes[0]), 2.0);
+    cluster.nodes[0].assert_well();
+}
+
+#[test]
+fn a_slow_client_that_reads_again_is_told_why_it_was_closed() {
+    let cluster = Cluster::start(1);
+    let mut client = Client::on(&cluster.nodes[0], "news");
+    let payload = format!(r#"{{"event":"e","data":"{}"}}"#, "x".repeat(300_000));
+    let node = &cluster.nodes[0];
+    let closed = || node.metric("fanfare_connections_closed_total", &[("reason", "slow_consumer")]) == 1.0;
+    until("the slow client is closed", || {
+        cluster.redis.publish(&format!("{PREFIX}news"), &payload);
+        closed().then_some(())
+    });
+    // What the kernel still holds comes whole, and the line ends; the code comes when there was room for it.
+    loop {
+        match client.socket.next() {
+            Frame::Text(text) => drop(serde_json::from_str::<Value>(&text).expect("whole frames only")),
+            Frame::Close { code, .. } => assert_eq!(code, 4100),
+            Frame::End => break,
+            Frame::Pong(_) => {}
+        }
+    }
 }
 
 #[test]

@@ -65,6 +65,18 @@ fn listen_prints_what_publish_says() {
 }
 
 #[test]
+fn publish_over_redis_is_heard_by_clients() {
+    let cluster = Cluster::start(1);
+    let mut client = Client::on(&cluster.nodes[0], "news");
+    let url = cluster.redis.url();
+    well(&["publish", "news", "e", r#"{"n":1}"#, "--to", &url], "");
+    assert_eq!(client.expect("e", "news").data(), json!({ "n": 1 }));
+    let nobody = fanfare(&["publish", "nobody-here", "e", "1", "--to", &url], "");
+    assert!(nobody.status.success());
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("Nobody listens"));
+}
+
+#[test]
 fn exit_codes_tell_scripts_what_went_wrong() {
     let node = Node::start("", &[("FANFARE_APPS__MAIN__SECRET", "another secret than the command has")]);
     let url = format!("http://{}", node.address);

@@ -1,12 +1,15 @@
 //! Black-box tests of the whole: real nodes, real Redis, real clients. And `tidy`, which tests the house itself.
 
 mod bad_input;
+mod cluster;
 mod commands;
+mod laravel;
 mod metrics;
+mod order;
+mod outage;
 mod plain;
+mod presence;
 mod pusher;
 mod shutdown;
-// Some of it waits for the tests that need Redis.
-#[allow(dead_code, unused_imports)]
 mod support;
 mod tidy;

@@ -59,6 +59,21 @@ fn the_url_or_a_message_subscribes_and_events_are_json() {
 }
 
 #[test]
+fn the_root_is_plain_too_and_exclusion_knows_its_sockets() {
+    let cluster = Cluster::start(2);
+    let mut sender = Plain::open(&cluster.nodes[0], "/?channels=news");
+    let mut other = Plain::open(&cluster.nodes[1], "/ws?channels=news");
+    sender.next();
+    other.next();
+    let mut laravel = Laravel::with("phpredis", &cluster.redis);
+    laravel.broadcast_to_others(&sender.id, &["news"], 1);
+    laravel.broadcast(&["news"], 2);
+    assert_eq!(sender.next()["data"]["number"], 2);
+    assert_eq!(other.next()["data"]["number"], 1);
+    assert_eq!(other.next()["data"]["number"], 2);
+}
+
+#[test]
 fn private_and_presence_channels_want_a_signature() {
     let node = Node::start("", &[]);
     let mut pusher = Client::connect(&node);

@@ -5,6 +5,36 @@ use std::time::Instant;
 use crate::support::http;
 use crate::support::prelude::*;
 
+const ROOM: &str = "presence-room";
+
+#[test]
+fn a_terminated_node_sends_its_clients_elsewhere_and_its_members_leave() {
+    let mut cluster = Cluster::start(2);
+    let mut watcher = Client::present(&cluster.nodes[1], ROOM, "watcher");
+    let mut members: Vec<Client> = Vec::new();
+    for number in 0..4 {
+        members.push(Client::present(&cluster.nodes[0], ROOM, &format!("user {number}")));
+    }
+    let mut browser = Browser::connect(&cluster.nodes[0]);
+    browser.subscribe("news");
+    (0..4).for_each(|_| drop(watcher.expect("pusher_internal:member_added", ROOM)));
+    cluster.nodes[0].signal("TERM");
+    for member in &mut members {
+        assert_eq!(member.close_code(), 4200);
+    }
+    browser.until(|told| told["kind"] == "state" && told["state"] == "connecting");
+    let mut gone: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        let left = watcher.expect("pusher_internal:member_removed", ROOM);
+        gone.push(left.data()["user_id"].to_string());
+    }
+    gone.sort();
+    assert_eq!(gone, [r#""user 0""#, r#""user 1""#, r#""user 2""#, r#""user 3""#]);
+    assert_eq!(cluster.nodes[0].end().code(), Some(0));
+    Api::of(&cluster.nodes[1]).trigger(&[ROOM], "marker", json!(0));
+    watcher.expect("marker", ROOM);
+}
+
 #[test]
 fn a_draining_node_says_so_at_once_and_serves_for_its_grace() {
     let mut node = Node::start("", &[("FANFARE_DRAIN__GRACE", "3"), ("FANFARE_DRAIN__SECONDS", "0")]);

@@ -13,12 +13,13 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need { name: "redis-server", packages: &["redis-server"], met: || shell::has("redis-server") },
     Need { name: "node 18 or later, and npm", packages: &["nodejs", "npm"], met: has_node },
     Need { name: "php", packages: &["php-cli"], met: || shell::has("php") },
     Need { name: "php's redis extension", packages: &["php-redis"], met: || php("extension_loaded('redis')") },
     Need { name: "predis", packages: &["php-predis"], met: || php("@include 'Predis/autoload.php'") },
+    Need { name: "kill", packages: &["procps"], met: || shell::has("kill") },
     Need { name: "Laravel", packages: &["php-laravel-framework"], met: || php("@include 'Illuminate/autoload.php'") },
 ];
 
