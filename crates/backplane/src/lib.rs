@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use model::{ChannelKey, Delivery, Event, Member, Position, Refusal, Roster, UserId};
 
+mod attendance;
 #[cfg(test)]
 mod conformance;
 pub mod local;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
 
-use crate::roster::{Attendance, Change, Operation, Snapshot, Version};
+use crate::attendance::Attendance;
+use crate::roster::{Change, Operation, Snapshot, Version};
 use crate::{Ask, Item, SubscriptionRef, Workers};
 
 #[cfg(test)]

@@ -1,0 +1,342 @@
+//! One channel's presence on this node: the mirror of its members, the node's own users, and what the store has been told of
+//! them, one operation a user at a time.
+//!
+//! Pure, as the mirror is: time is an argument, nothing here does I/O or awaits.
+//! Invariant: a user with a socket on this node is never removed from the mirror, whatever the store says; it is told again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Member, Roster, UserId};
+
+use crate::roster::{Change, Known, Mirror, Operation, Snapshot, Version};
+
+/// A channel's keys are renewed this often while somebody of this node is present; they expire after a day.
+const REFRESH_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Whether the store has a user for this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Registered {
+    No,
+    /// An operation was sent and its answer lost. Both may be repeated, so a wanted user enters and another exits.
+    Perhaps,
+    Yes,
+}
+
+/// A user of this node.
+#[derive(Debug)]
+struct Local {
+    member: Member,
+    members_max: u32,
+    /// Admitted subscriptions.
+    sockets: u32,
+    /// Asks without an answer. They count as wanted.
+    pending: u32,
+    registered: Registered,
+    /// One operation at a time, so that a quick leave and join cannot overtake each other. With an enter: whether its
+    /// answer was to bring a roster.
+    under_way: Option<bool>,
+    /// The last operation got no answer; it is sent again at the next beat and not at once.
+    failed: bool,
+}
+
+impl Local {
+    fn wanted(&self) -> bool {
+        self.sockets + self.pending > 0
+    }
+
+    fn is_over(&self) -> bool {
+        !self.wanted() && self.registered == Registered::No && self.under_way.is_none()
+    }
+
+    fn lose_answer(&mut self) -> Option<bool> {
+        let lost = self.under_way.take();
+        if lost.is_some() {
+            self.registered = Registered::Perhaps;
+        }
+        lost
+    }
+}
+
+/// One channel's presence on this node: the mirror and the local users.
+#[derive(Default, Debug)]
+pub(crate) struct Attendance {
+    mirror: Mirror,
+    locals: HashMap<UserId, Local>,
+    /// A roster was asked for and no answer came.
+    roster_failed: bool,
+    /// When an enter last renewed the keys.
+    refreshed: Option<Instant>,
+}
+
+impl Attendance {
+    /// A subscription asks for this user.
+    pub(crate) fn expect(&mut self, member: &Member, members_max: u32) {
+        let local = self.locals.entry(member.id.clone()).or_insert_with(|| Local {
+            member: member.clone(),
+            members_max,
+            sockets: 0,
+            pending: 0,
+            registered: Registered::No,
+            under_way: None,
+            failed: false,
+        });
+        local.pending += 1;
+    }
+
+    /// True when the store knows the user and the mirror shows him: his subscriptions may be admitted.
+    pub(crate) fn may_admit(&self, user: &UserId) -> bool {
+        self.mirror.current
+            && self.mirror.has(user)
+            && self.locals.get(user).is_some_and(|l| l.registered == Registered::Yes)
+    }
+
+    /// One ask of this user was answered with yes.
+    pub(crate) fn admit(&mut self, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user) {
+            local.pending = local.pending.saturating_sub(1);
+            local.sockets += 1;
+        }
+    }
+
+    /// All asks of this user were answered with no.
+    pub(crate) fn refuse(&mut self, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user) {
+            local.pending = 0;
+        }
+        self.forget_if_over(user);
+    }
+
+    /// One admitted subscription of this user is gone.
+    pub(crate) fn exit(&mut self, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user) {
+            local.sockets = local.sockets.saturating_sub(1);
+        }
+        if self.forget_if_over(user) && self.mirror.has(user) {
+            // The store did not have him when he left, so it will announce nothing: a comparison takes him out.
+            self.mirror.current = false;
+        }
+    }
+
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        self.mirror.users.clone()
+    }
+
+    /// True when nothing is left to tell the store.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.locals.is_empty()
+    }
+
+    /// True while a user who is gone from this node still stands in the store.
+    pub(crate) fn has_exits(&self) -> bool {
+        self.locals.values().any(|local| !local.wanted())
+    }
+
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.locals.keys().cloned().collect()
+    }
+
+    /// A change that the store announced. The difference that clients see, if there is one.
+    pub(crate) fn message(&mut self, version: Version, change: Change) -> Option<Change> {
+        let mirror = &mut self.mirror;
+        mirror.hear(&version);
+        let at = mirror.at.as_mut().filter(|_| mirror.current)?;
+        if at.epoch != version.epoch || version.number > at.number + 1 {
+            mirror.current = false;
+            return None;
+        }
+        if version.number <= at.number {
+            return None;
+        }
+        at.number = version.number;
+        if let Change::Left(user) = &change
+            && let Some(local) = self.locals.get_mut(user).filter(|local| local.sockets > 0)
+        {
+            // He sits here, so the store lost him: this node was taken for dead. Told again instead of shown.
+            local.registered = Registered::No;
+            return None;
+        }
+        mirror.put(change)
+    }
+
+    /// What to tell the store about this user now; `live` when the channel is listened to. Counts as sent.
+    pub(crate) fn next(&mut self, user: &UserId, live: bool) -> Option<Operation> {
+        let local = self.locals.get_mut(user).filter(|local| local.under_way.is_none() && !local.failed)?;
+        if local.registered != Registered::No && !local.wanted() {
+            local.under_way = Some(false);
+            return Some(Operation::Exit(user.clone()));
+        }
+        // A newcomer enters only once the channel's changes are heard; who was admitted before need not wait.
+        if local.registered == Registered::Yes || !local.wanted() || (local.sockets == 0 && !live) {
+            return None;
+        }
+        let mirror = &mut self.mirror;
+        let (known, members_max) = match (&mirror.at, local.sockets) {
+            (_, 1..) => (Known::Enough, 0),
+            (Some(at), _) if mirror.current => (Known::At(at.clone()), local.members_max),
+            _ if mirror.awaited > 0 => (Known::Enough, local.members_max),
+            _ => (Known::Nothing, local.members_max),
+        };
+        let brings_roster = known != Known::Enough;
+        if brings_roster {
+            mirror.await_roster();
+        }
+        local.under_way = Some(brings_roster);
+        // The information that others were shown stays, also when the store forgot it.
+        let shown = mirror.users.0.get(user).cloned();
+        let member = Member { id: user.clone(), info: shown.unwrap_or_else(|| local.member.info.clone()) };
+        Some(Operation::Enter { member, known, members_max })
+    }
+
+    /// The roster, when it has to be asked for: something is missing, or a comparison is due again. Counts as sent.
+    pub(crate) fn next_roster(&mut self, now: Instant) -> Option<Operation> {
+        let due = !self.mirror.current || self.mirror.compare_again.is_some_and(|at| at <= now);
+        if !due || self.mirror.awaited > 0 || self.roster_failed {
+            return None;
+        }
+        self.mirror.await_roster();
+        Some(Operation::Roster)
+    }
+
+    /// An enter of somebody who is present already, when the keys were not renewed for long: it changes nothing else.
+    pub(crate) fn next_refresh(&mut self, now: Instant) -> Option<Operation> {
+        self.refreshed.filter(|at| now.saturating_duration_since(*at) >= REFRESH_EVERY)?;
+        let settled = |local: &&mut Local| local.registered == Registered::Yes && local.under_way.is_none();
+        let local = self.locals.values_mut().find(settled)?;
+        local.under_way = Some(false);
+        self.refreshed = Some(now);
+        Some(Operation::Enter { member: local.member.clone(), known: Known::Enough, members_max: 0 })
+    }
+
+    /// The answer to an enter; `added` when it was the user's first in the cluster.
+    pub(crate) fn entered(
+        &mut self,
+        now: Instant,
+        user: &UserId,
+        version: Version,
+        added: bool,
+        snapshot: Option<Snapshot>,
+    ) -> Vec<Change> {
+        let Some(local) = self.locals.get_mut(user) else { return Vec::new() };
+        local.registered = Registered::Yes;
+        self.refreshed = Some(now);
+        let info = local.member.info.clone();
+        let useful = local.under_way.take() != Some(true) || self.mirror.answered();
+        if let Some(snapshot) = snapshot {
+            return if useful { self.compare(now, snapshot) } else { Vec::new() };
+        }
+        let mirror = &mut self.mirror;
+        let Some(at) = mirror.at.as_mut().filter(|_| mirror.current) else { return Vec::new() };
+        if at.epoch == version.epoch && at.number + 1 == version.number && added {
+            at.number = version.number;
+            return mirror.put(Change::Joined(Member { id: user.clone(), info })).into_iter().collect();
+        }
+        // Behind: the messages between are on their way. At or past it without the user: something is wrong.
+        if at.epoch != version.epoch || (at.number >= version.number && !mirror.has(user)) {
+            mirror.current = false;
+        }
+        Vec::new()
+    }
+
+    /// The answer "full" to an enter; the caller refuses the user's asks.
+    pub(crate) fn full(&mut self, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user)
+            && local.under_way.take() == Some(true)
+        {
+            self.mirror.answered();
+        }
+        self.refuse(user);
+    }
+
+    pub(crate) fn exited(&mut self, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user) {
+            local.registered = Registered::No;
+            local.under_way = None;
+        }
+        self.forget_if_over(user);
+    }
+
+    /// The answer to a roster request.
+    pub(crate) fn snapshot(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Change> {
+        if self.mirror.answered() { self.compare(now, snapshot) } else { Vec::new() }
+    }
+
+    /// No answer came; whether it happened is unknown. All operations may be repeated.
+    pub(crate) fn failed(&mut self, user: Option<&UserId>) {
+        match user {
+            Some(user) => {
+                let Some(local) = self.locals.get_mut(user) else { return };
+                local.failed = true;
+                if local.lose_answer() == Some(true) {
+                    self.mirror.answered();
+                }
+            }
+            None => {
+                self.mirror.answered();
+                self.roster_failed = true;
+            }
+        }
+    }
+
+    /// Time to send again what failed.
+    pub(crate) fn retry(&mut self) {
+        self.roster_failed = false;
+        self.locals.values_mut().for_each(|local| local.failed = false);
+    }
+
+    /// The channel is no longer listened to: what was shown is void, and nobody here sees it.
+    pub(crate) fn stop_listening(&mut self) {
+        let hold = self.mirror.hold;
+        let awaited = self.mirror.awaited;
+        self.mirror = Mirror { hold, awaited, void: awaited > 0, ..Mirror::default() };
+    }
+
+    /// The link is gone: messages were missed, and no answer to anything under way will come.
+    pub(crate) fn lose_link(&mut self) {
+        self.mirror.current = false;
+        self.mirror.awaited = 0;
+        self.mirror.void = false;
+        self.locals.values_mut().for_each(|local| _ = local.lose_answer());
+        self.retry();
+    }
+
+    /// The store answers again. `renewed`: under a new incarnation, of which it has nobody.
+    pub(crate) fn resume(&mut self, hold: Option<Instant>, renewed: bool) {
+        self.lose_link();
+        self.mirror.hold = hold.filter(|_| !self.mirror.users.is_empty());
+        if renewed {
+            self.locals.values_mut().for_each(|local| local.registered = Registered::No);
+            self.locals.retain(|_, local| local.wanted());
+        }
+    }
+
+    fn compare(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Change> {
+        let named: HashSet<_> = snapshot.users.iter().map(|(user, _)| user.clone()).collect();
+        let locals = &self.locals;
+        let before = self.mirror.at.clone();
+        let changes =
+            self.mirror.compare(now, snapshot, |user| locals.get(user).is_some_and(|local| local.sockets > 0));
+        if self.mirror.at != before {
+            for (user, local) in &mut self.locals {
+                // The store lost him, or the snapshot is older than his enter: entering again changes nothing then.
+                if local.under_way.is_none() && !named.contains(user) {
+                    local.registered = Registered::No;
+                }
+            }
+            self.locals.retain(|_, local| !local.is_over());
+        }
+        changes
+    }
+
+    fn forget_if_over(&mut self, user: &UserId) -> bool {
+        let over = self.locals.get(user).is_some_and(Local::is_over);
+        if over {
+            self.locals.remove(user);
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests;
