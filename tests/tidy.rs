@@ -26,7 +26,7 @@ const DOORS: [Doors; 8] = [
     Doors { folder: "crates/hub", may: &["model", "backplane", "bytes", "tokio", "tracing"],
         never: &["dialects", "server", "fanfare-publisher", "redis", "hyper", "prometheus", "config"] },
     Doors { folder: "crates/server", may: &["model", "dialects", "backplane", "hub", "fanfare-publisher", "anyhow", "bytes",
-        "clap", "config", "form_urlencoded", "futures-util", "http-body-util", "hyper", "hyper-util", "percent-encoding", "prometheus", "serde", "serde_json",
+        "clap", "config", "form_urlencoded", "futures-util", "http-body-util", "hyper", "hyper-util", "percent-encoding", "prometheus", "rlimit", "serde", "serde_json",
         "socket2", "tokio", "tokio-tungstenite", "toml", "tracing", "tracing-subscriber"],
         never: &["redis", "deadpool-redis"] },
     Doors { folder: "crates/publisher", may: &["model", "bytes", "http-body-util", "hyper", "hyper-util", "redis", "serde_json",

@@ -43,6 +43,8 @@ struct Node {
 /// # Errors
 /// A port that cannot be opened, a Redis URL that cannot be read.
 pub(crate) fn run(settings: Settings) -> Result<()> {
+    // Each client is a descriptor, and shells hand out 1,024. More than the hard limit nobody gets; then it stays as it is.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let client = bind(settings.server.listen, "server.listen")?;
     let admin = bind(settings.server.admin, "server.admin")?;
     let began = Instant::now();
