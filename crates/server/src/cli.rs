@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Serve,
     Publish(Publish),
     Listen(Listen),
+    Health(Health),
+    Probe(Probe),
     CheckConfig,
     PrintConfig(PrintConfig),
 }
@@ -48,6 +50,8 @@ fn invocation(cli: Cli) -> Invocation {
         }
         Some(Sub::Publish(publish)) => Command::Publish(publish),
         Some(Sub::Listen(listen)) => Command::Listen(listen),
+        Some(Sub::Health(health)) => Command::Health(health),
+        Some(Sub::Probe(probe)) => Command::Probe(probe),
     };
     Invocation { flags, command }
 }
@@ -96,6 +100,8 @@ once. A second signal ends the process.")]
     Serve(Overrides),
     Publish(Publish),
     Listen(Listen),
+    Health(Health),
+    Probe(Probe),
     /// Read all settings and tell what is wrong; starts nothing
     #[command(after_help = "\
 Examples:
@@ -219,6 +225,55 @@ pub(crate) struct Listen {
     /// http://host:port of a node [default: `server.listen` of the settings]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
+
+    /// The app, by the name of its table or by its id [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+}
+
+/// Ask a node whether it may take traffic
+///
+/// For health checks where there is no curl and no shell.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  fanfare health                                  the node of these settings: is it ready?
+  fanfare health --live                           does it turn, with or without Redis?
+  fanfare health --to http://10.0.0.7:9601        another node
+  until fanfare health; do sleep 1; done          wait for one
+
+Exit codes: 0 yes, 1 no (it says why), 2 wrong usage or settings, 3 cannot reach the node")]
+pub(crate) struct Health {
+    /// Ask `/live` instead of `/ready`
+    #[arg(long)]
+    pub live: bool,
+
+    /// http://host:port of an admin port [default: that of the settings]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+}
+
+/// Publish one event, hear it back, and tell how long that took
+///
+/// On a channel of its own. The app's key and secret come from the settings, as for a node.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  fanfare probe                                                   the node of these settings
+  fanfare probe --to http://10.0.0.7:8080                         another node, or a load balancer
+  fanfare probe --to http://10.0.0.7:8080 --hear http://10.0.0.8:8080    from one node to another
+  fanfare probe --to redis://10.0.0.9:6379 --hear http://10.0.0.8:8080   as Laravel publishes
+
+Exit codes: 0 heard, 1 not heard, 2 wrong usage or settings, 3 cannot reach, 4 refused")]
+pub(crate) struct Probe {
+    /// http://host:port of a node, or redis://host:port to publish past the nodes;
+    /// without it: the node at `server.listen` of the settings
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
+    pub to: Option<String>,
+
+    /// http://host:port of the node to listen at [default: the same]
+    #[arg(long, value_name = "URL")]
+    pub hear: Option<String>,
 
     /// The app, by the name of its table or by its id [default: the first]
     #[arg(long, value_name = "NAME")]

@@ -34,21 +34,31 @@ fn check(arguments: &[&str], code: i32, error: &str) {
 struct Node {
     child: Child,
     url: String,
+    admin: String,
     /// Held open, so that the node can say the rest of what it says at the start.
     _out: BufReader<ChildStdout>,
 }
 
 impl Node {
     fn start() -> Self {
+        Self::start_on("")
+    }
+
+    /// `redis`: a URL, or empty for a node by itself.
+    fn start_on(redis: &str) -> Self {
         let mut child = fanfare(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1"])
+            .env("FANFARE_REDIS__URL", redis)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let line = first_line(&mut out);
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("client=")).unwrap().to_owned();
-        Self { child, url: format!("http://{address}"), _out: out }
+        let url = |name| {
+            let address = line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap();
+            format!("http://{address}")
+        };
+        Self { child, url: url("client="), admin: url("admin="), _out: out }
     }
 
     fn end(&mut self) {
@@ -155,6 +165,45 @@ fn a_node_that_refuses_is_told_from_one_that_is_not_there() {
     check(&["publish", "c", "e", "--to", "http://127.0.0.1:1"], 3, "Cannot reach http://127.0.0.1:1");
     check(&["publish", "c", "e", "--to", "redis://127.0.0.1:1"], 3, "Cannot reach Redis at 127.0.0.1:1");
     check(&["listen", "c", "--to", "http://127.0.0.1:1"], 3, "Cannot reach http://127.0.0.1:1");
+}
+
+#[test]
+fn health_tells_ready_from_live_from_gone() {
+    let mut node = Node::start();
+    let health = |node: &Node, more: &[&str]| parts(&run(&[&["health", "--to", &node.admin], more].concat()));
+    assert_eq!(health(&node, &[]), (0, "{\"status\":\"ready\"}\n".to_owned(), String::new()));
+    assert_eq!(health(&node, &["--live"]), (0, "{\"status\":\"ok\"}\n".to_owned(), String::new()));
+    // The client port has no such page.
+    check(&["health", "--to", &node.url], 1, "is that the admin port of a node?");
+    node.end();
+    assert_eq!(health(&node, &[]).0, 3);
+
+    // Nothing listens on that port: without its first link a node is alive, and not ready.
+    let waits = Node::start_on("redis://127.0.0.1:1");
+    assert_eq!(health(&waits, &["--live"]).0, 0);
+    let (code, _, said) = health(&waits, &[]);
+    assert!(code == 1 && said.contains("backplane: no first connection yet"), "{code} {said}");
+
+    // One that takes the question and says nothing is given up.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    check(&["health", "--to", &format!("http://{}", silent.local_addr().unwrap())], 1, "gave no answer");
+    check(&["health", "--to", "somewhere"], 2, "--to wants http://host:port");
+    check(&["health", "--admin"], 2, "unexpected argument");
+}
+
+#[test]
+fn a_probe_goes_the_whole_way() {
+    let mut node = Node::start();
+    let (code, out, said) = parts(&run(&["probe", "--to", &node.url]));
+    assert!(code == 0 && out.starts_with(&format!("published to {0}, heard at {0} after ", node.url)), "{out}{said}");
+    let other = Node::start();
+    // Two nodes by themselves are no cluster: published to the one, never heard at the other.
+    let (code, _, said) = parts(&run(&["probe", "--to", &node.url, "--hear", &other.url]));
+    assert!(code == 1 && said.contains("not heard at"), "{code} {said}");
+    node.end();
+    check(&["probe", "--to", &node.url], 3, "Cannot reach");
+    check(&["probe", "--to", &node.url, "--hear", &other.url], 3, "Cannot reach");
+    check(&["probe", "--to", "redis://h"], 2, "listen connects to a node");
 }
 
 #[test]

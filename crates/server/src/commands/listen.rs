@@ -23,15 +23,22 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who we are on a presence channel.
 const MEMBER: &str = r#"{"user_id":"fanfare-listen"}"#;
 
-type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
 /// A frame of the Pusher protocol.
 #[derive(Deserialize)]
-struct Frame<'a> {
-    event: String,
+pub(super) struct Frame<'a> {
+    pub(super) event: String,
     channel: Option<String>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, Failure> {
+        let wrong = |_| Failure::Failed("the node sent what is no frame of the Pusher protocol".to_owned());
+        serde_json::from_str(text).map_err(wrong)
+    }
 }
 
 pub(super) async fn run(asked: &Listen, settings: &Settings) -> Result<(), Failure> {
@@ -52,7 +59,7 @@ pub(super) async fn run(asked: &Listen, settings: &Settings) -> Result<(), Failu
     }
 }
 
-async fn connect(url: &str, app: &App) -> Result<Socket, Failure> {
+pub(super) async fn connect(url: &str, app: &App) -> Result<Socket, Failure> {
     let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://"));
     let Some(address) = address.map(|rest| rest.trim_end_matches('/')).filter(|rest| !rest.is_empty()) else {
         let text =
@@ -81,7 +88,7 @@ async fn connect(url: &str, app: &App) -> Result<Socket, Failure> {
     }
 }
 
-fn closed(close: Option<CloseFrame>) -> Failure {
+pub(super) fn closed(close: Option<CloseFrame>) -> Failure {
     let Some(close) = close else {
         return Failure::Failed("the node closed the connection without a reason".to_owned());
     };
@@ -92,9 +99,7 @@ fn closed(close: Option<CloseFrame>) -> Failure {
 }
 
 async fn hear(socket: &mut Socket, text: &str, app: &App, channels: &[String]) -> Result<(), Failure> {
-    let Ok(frame) = serde_json::from_str::<Frame>(text) else {
-        return Err(Failure::Failed("the node sent what is no frame of the Pusher protocol".to_owned()));
-    };
+    let frame = Frame::parse(text)?;
     let channel = frame.channel.as_deref().unwrap_or_default();
     match &*frame.event {
         "pusher:connection_established" => {
@@ -125,7 +130,7 @@ async fn hear(socket: &mut Socket, text: &str, app: &App, channels: &[String]) -
 }
 
 /// A subscribe frame for each channel, signed where the channel wants it.
-fn subscribes(welcome: &Frame<'_>, app: &App, channels: &[String]) -> Result<Vec<String>, Failure> {
+pub(super) fn subscribes(welcome: &Frame<'_>, app: &App, channels: &[String]) -> Result<Vec<String>, Failure> {
     #[derive(Deserialize)]
     struct Welcome {
         socket_id: String,
@@ -160,7 +165,7 @@ fn subscribe(socket_id: SocketId, app: &App, channel: &str) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-async fn send(socket: &mut Socket, text: String) -> Result<(), Failure> {
+pub(super) async fn send(socket: &mut Socket, text: String) -> Result<(), Failure> {
     let sent = socket.send(Message::text(text)).await;
     sent.map_err(|error| Failure::Failed(format!("the connection was lost: {error}")))
 }
@@ -172,7 +177,7 @@ fn data(frame: &Frame<'_>) -> RawJson {
 }
 
 /// The words in a frame that says no; all of its data when they are not where they should be.
-fn said(frame: &Frame<'_>) -> String {
+pub(super) fn said(frame: &Frame<'_>) -> String {
     #[derive(Deserialize)]
     struct Said {
         #[serde(alias = "message")]

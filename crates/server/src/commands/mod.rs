@@ -3,8 +3,10 @@
 //! Data goes to standard output, talk to standard error. A command ends with one of five exit codes, which scripts rely on.
 
 mod check_config;
+mod health;
 mod listen;
 mod print_config;
+mod probe;
 mod publish;
 mod target;
 
@@ -68,6 +70,8 @@ pub(crate) fn run(invocation: &Invocation) -> ExitCode {
         Command::Serve => Ok(()),
         Command::Publish(asked) => load().and_then(|settings| wait_for(publish::run(asked, &settings))),
         Command::Listen(asked) => load().and_then(|settings| wait_for(listen::run(asked, &settings))),
+        Command::Health(asked) => load().and_then(|settings| health::run(asked, &settings)),
+        Command::Probe(asked) => load().and_then(|settings| wait_for(probe::run(asked, &settings))),
         Command::CheckConfig => load().and_then(|settings| check_config::run(&settings)),
         Command::PrintConfig(asked) => print_config::run(asked, load),
     };

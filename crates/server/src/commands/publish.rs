@@ -33,7 +33,7 @@ pub(super) async fn run(asked: &Publish, settings: &Settings) -> Result<(), Fail
     }
 }
 
-fn publisher(url: &str, app: &NamedApp) -> Result<Publisher, PublishError> {
+pub(super) fn publisher(url: &str, app: &NamedApp) -> Result<Publisher, PublishError> {
     if url.starts_with("http://") || url.starts_with("https://") {
         let secret = app.app.secrets.first().map_or("", |secret| secret.reveal());
         return Publisher::http(url, &app.app.id, &app.app.key, secret);
@@ -75,7 +75,7 @@ fn data(argument: Option<&str>) -> Result<RawJson, Failure> {
     Ok(RawJson::parse(text).unwrap_or_else(|| RawJson::string(text)))
 }
 
-fn failure(error: &PublishError, app: &NamedApp) -> Failure {
+pub(super) fn failure(error: &PublishError, app: &NamedApp) -> Failure {
     let text = error.to_string();
     match error {
         PublishError::BadAddress(_) | PublishError::BadEvent(_) => Failure::Usage(text),

@@ -21,16 +21,21 @@ pub(super) fn app<'a>(asked: Option<&str>, settings: &'a Settings) -> Result<&'a
 
 /// The URL that the command names, else the node of the settings.
 pub(super) fn url(asked: Option<&str>, settings: &Settings) -> Result<String, Failure> {
-    if let Some(url) = asked {
-        return Ok(url.to_owned());
-    }
-    let listen = settings.server.listen;
-    if listen.port() == 0 {
+    asked.map_or_else(|| near_url("server.listen", settings.server.listen), |url| Ok(url.to_owned()))
+}
+
+/// The same for the admin port.
+pub(super) fn admin_url(asked: Option<&str>, settings: &Settings) -> Result<String, Failure> {
+    asked.map_or_else(|| near_url("server.admin", settings.server.admin), |url| Ok(url.to_owned()))
+}
+
+fn near_url(name: &str, address: SocketAddr) -> Result<String, Failure> {
+    if address.port() == 0 {
         let text =
-            "server.listen has port 0, which says nothing of where the node is; name it with --to http://host:port";
-        return Err(Failure::Usage(text.to_owned()));
+            format!("{name} has port 0, which says nothing of where the node is; name it with --to http://host:port");
+        return Err(Failure::Usage(text));
     }
-    Ok(format!("http://{}", near(listen)))
+    Ok(format!("http://{}", near(address)))
 }
 
 /// "All addresses" is no address to connect to; this machine's own is one of them.
