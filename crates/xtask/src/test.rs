@@ -59,7 +59,9 @@ fn lint() -> Result<()> {
 fn tests() -> Result<(Count, bool)> {
     // Most of a black-box test is waiting, so more of them than cores run at once.
     let threads = std::thread::available_parallelism().map_or(4, |cores| cores.get().max(4)).to_string();
-    let words = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast", "--", "--test-threads", &threads];
+    let cargo = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast"];
+    // What passing tests print are measurements.
+    let words = [&cargo[..], &["--", "--show-output", "--test-threads", &threads]].concat();
     println!("\n$ {}", words.join(" "));
     let mut child = shell::command(&words)
         .env("FANFARE_BIN", shell::target().join("release/fanfare"))
