@@ -41,6 +41,9 @@ impl Room {
         for path in handed_through("/etc/apt", &["apt.conf.d", "auth.conf.d"]) {
             self.copy(&path)?;
         }
+        for path in handed_through("/etc", &["pip.conf"]) {
+            self.copy(&path)?;
+        }
         for path in handed_through(&home(""), &[".npmrc"]) {
             self.copy(&path)?;
         }

@@ -2,15 +2,18 @@
 //!
 //! Nothing but the standard library, so that this builds in a second on a fresh clone.
 
+mod chart_check;
 mod chroot;
 mod needs;
 mod shell;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask test          install what the tests need, check style and lints, build, run all tests
+cargo xtask chart-check   the Helm chart: lint, render and validate it with Helm 3 and 4 (part of test)
 cargo xtask chroot-test   the same in a fresh Debian made for it (needs root and debootstrap)";
 
 fn main() -> ExitCode {
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["test"] => test::run(),
+        ["chart-check"] => chart_check::run(),
         ["chroot-test"] => chroot::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

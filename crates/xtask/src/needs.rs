@@ -13,7 +13,8 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
+    Need { name: "python3 with venv", packages: &["python3-venv"], met: has_venv },
     Need { name: "redis-server", packages: &["redis-server"], met: || shell::has("redis-server") },
     Need { name: "node 18 or later, and npm", packages: &["nodejs", "npm"], met: has_node },
     Need { name: "php", packages: &["php-cli"], met: || shell::has("php") },
@@ -58,6 +59,11 @@ fn system_packages() -> Result<()> {
 fn has_node() -> bool {
     let major = |text: String| text.trim_start_matches('v').split('.').next()?.parse::<u32>().ok();
     shell::has("npm") && shell::output(&["node", "--version"]).and_then(major).is_some_and(|major| major >= 18)
+}
+
+/// Debian's python3 comes without it. It holds the tools that check the chart.
+fn has_venv() -> bool {
+    shell::succeeds(&["python3", "-c", "import venv, ensurepip"])
 }
 
 fn php(question: &str) -> bool {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
 
+use crate::chart_check;
 use crate::needs;
 use crate::shell::{self, Result};
 
@@ -34,9 +35,10 @@ pub(crate) fn run() -> Result<()> {
     needs::meet()?;
     let lints = lint();
     shell::run(&mut shell::command(&["cargo", "build", "--locked", "--release", "-p", "server"]))?;
+    let chart = chart_check::run();
     let (count, all_well) = tests()?;
     println!("\n{} s", start.elapsed().as_secs());
-    let verdict = lints.and_then(|()| judge(&count, all_well));
+    let verdict = lints.and(chart).and_then(|()| judge(&count, all_well));
     println!("{} passed, {} failed", count.passed, count.failed);
     verdict
 }
