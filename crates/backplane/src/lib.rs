@@ -81,6 +81,8 @@ pub enum PublishError {
     Unavailable,
     /// No answer in time. It may have happened.
     TimedOut,
+    /// No channel can have this name here: it would lead into the backplane's own.
+    BadChannel,
     /// The backplane said no; its words.
     Refused(String),
 }
@@ -129,7 +131,7 @@ pub trait Backplane: Send + Sync + 'static {
     fn leave(&self, worker: usize, channel: Arc<ChannelKey>);
 
     /// One admitted presence subscription of this user is gone (or was gone when its `Admit` came). Exactly one for each
-    /// `Admit` on a presence channel, before the `leave`.
+    /// `Admit` on a presence channel; while draining it may come after the channel's `leave`.
     fn exit(&self, worker: usize, channel: Arc<ChannelKey>, user: UserId);
 
     /// Takes its place in the order at the call, not when the future is polled. The event comes back down to this node's

@@ -23,6 +23,9 @@ mod tests;
 /// Names in one command.
 const NAMES_MAX: usize = 1_000;
 
+/// How often forbidden names are tried again: rights change by hand.
+const RETRY_REFUSED: Duration = Duration::from_secs(10);
+
 /// A topic's place in the table; the generation tells a place's later tenant from its earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct TopicId {
@@ -86,6 +89,8 @@ struct Topic {
     attendance: Option<Box<Attendance>>,
     /// Was heard before the link was lost and is not yet again.
     restoring: bool,
+    /// Redis refused it last.
+    refused: bool,
 }
 
 impl Topic {
@@ -123,6 +128,10 @@ pub(crate) struct Topics {
     unsubscribe: Vec<TopicId>,
     /// To be subscribed one name a command.
     alone: Vec<TopicId>,
+    /// To be asked for again at the next beat.
+    postponed: Vec<TopicId>,
+    /// When those that were refused and are still wanted are asked for again.
+    retry_refused: Option<Instant>,
     operations: Vec<(TopicId, Operation)>,
 }
 
@@ -142,6 +151,8 @@ impl Topics {
             subscribe: Vec::new(),
             unsubscribe: Vec::new(),
             alone: Vec::new(),
+            postponed: Vec::new(),
+            retry_refused: None,
             operations: Vec::new(),
         }
     }
@@ -156,7 +167,7 @@ impl Topics {
             topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max);
             asked.member.id.clone()
         });
-        topic.waiting.push(Waiting { worker, subscription: ask.subscription, user });
+        topic.waiting.push(Waiting { worker, subscription: ask.subscription, user: user.clone() });
         match topic.state {
             State::Idle => {
                 topic.state = State::Asking;
@@ -167,7 +178,11 @@ impl Topics {
             State::Lingering(_) => topic.state = State::Live,
             State::Asking | State::Live | State::Leaving => {}
         }
-        self.settle(now, id);
+        // Only the newcomer's part has changed: a room of many that wait is not looked through for each.
+        match &user {
+            Some(user) if !self.may_admit(id, user) => self.tell_store(now, id, Some(user)),
+            _ => self.settle(now, id),
+        }
     }
 
     pub(crate) fn leave(&mut self, now: Instant, worker: usize, channel: &ChannelKey) {
@@ -194,6 +209,11 @@ impl Topics {
     pub(crate) fn confirmed(&mut self, now: Instant, id: TopicId) {
         let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Asking) else { return };
         topic.state = State::Live;
+        let was_refused = std::mem::take(&mut topic.refused);
+        if was_refused {
+            // What was said since the refusal is lost too.
+            self.broadcast(id, Broadcast::Gap);
+        }
         self.restored(id);
         self.settle(now, id);
         self.tell_store(now, id, None);
@@ -212,8 +232,13 @@ impl Topics {
         self.rest(now, id);
     }
 
-    /// One command's names were refused together. Each is asked alone, as one forbidden name refuses them all; who was
-    /// alone is refused for good, that is until somebody asks again or the next link.
+    /// The answer said nothing about the names: they are asked for again at the next beat.
+    pub(crate) fn postpone(&mut self, ids: Vec<TopicId>) {
+        self.postponed.extend(ids);
+    }
+
+    /// One command's names were forbidden together. Each is asked alone, as one forbidden name refuses them all. Who was
+    /// alone is refused, and asked for again from time to time while an admitted subscription wants it.
     pub(crate) fn refused(&mut self, now: Instant, ids: &[TopicId]) {
         if ids.len() > 1 {
             self.alone.extend(ids);
@@ -222,10 +247,14 @@ impl Topics {
         for &id in ids {
             let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Asking) else { continue };
             topic.state = State::Idle;
+            let known = std::mem::replace(&mut topic.refused, true);
             let waiting = std::mem::take(&mut topic.waiting);
             self.refuse(id, waiting, Reason::Unavailable);
-            // Who was admitted before stays so, and is told that messages are missing.
-            self.broadcast(id, Broadcast::Gap);
+            self.retry_refused.get_or_insert(now + RETRY_REFUSED);
+            if !known {
+                // Who was admitted before stays so, and is told that messages are missing.
+                self.broadcast(id, Broadcast::Gap);
+            }
             self.restored(id);
             self.rest(now, id);
         }
@@ -299,7 +328,7 @@ impl Topics {
         for id in self.ids() {
             let gap_due = self.gap_due;
             let Some(topic) = self.topic(id).filter(|topic| !topic.is_unwanted()) else { continue };
-            topic.state = State::Asking;
+            (topic.state, topic.refused) = (State::Asking, false);
             topic.restoring = gap_due && topic.workers != 0;
             let (restoring, presence) = (topic.restoring, topic.attendance.is_some());
             self.restoring += usize::from(restoring);
@@ -317,6 +346,7 @@ impl Topics {
         self.subscribe.clear();
         self.unsubscribe.clear();
         self.alone.clear();
+        self.postponed.clear();
         self.operations.clear();
         self.lingering.clear();
         for id in self.ids() {
@@ -374,6 +404,9 @@ impl Topics {
 
     /// Once a heartbeat: what failed is sent again, comparisons that were held are made, and what would expire is renewed.
     pub(crate) fn beat(&mut self, now: Instant) {
+        if self.link_up {
+            self.ask_again(now);
+        }
         if !self.store_up {
             return;
         }
@@ -383,6 +416,25 @@ impl Topics {
                 let refresh = attendance.next_refresh(now);
                 self.operations.extend(refresh.map(|operation| (id, operation)));
                 self.tell_store(now, id, None);
+            }
+        }
+    }
+
+    fn ask_again(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.postponed) {
+            if self.topic(id).is_some_and(|topic| topic.state == State::Asking) {
+                self.subscribe.push(id);
+            }
+        }
+        if self.retry_refused.is_none_or(|due| now < due) {
+            return;
+        }
+        self.retry_refused = None;
+        for id in self.ids() {
+            let refused = self.topic(id).filter(|t| t.state == State::Idle && t.refused && !t.is_unwanted());
+            if let Some(topic) = refused {
+                topic.state = State::Asking;
+                self.alone.push(id);
             }
         }
     }
@@ -450,9 +502,15 @@ impl Topics {
             waiting: Vec::new(),
             attendance: None,
             restoring: false,
+            refused: false,
         });
         self.by_channel.insert(channel.clone(), id);
         id
+    }
+
+    fn may_admit(&mut self, id: TopicId, user: &UserId) -> bool {
+        let attendance = self.topic(id).and_then(|topic| topic.attendance.as_ref());
+        attendance.is_some_and(|attendance| attendance.may_admit(user))
     }
 
     /// Admits everybody who can be.

@@ -69,7 +69,7 @@ impl Dialect for Plain {
                 return strike(state, bad_frame("A frame is text, not binary"), out);
             }
         };
-        let frame = json::is_shallow(text.as_bytes()).then(|| serde_json::from_str::<Frame>(text).ok()).flatten();
+        let frame = json::object::<Frame>(text);
         let Some((kind, frame)) = frame.and_then(|frame| Some((string(frame.kind?)?, frame))) else {
             return strike(state, bad_frame("A frame is one JSON object with a type"), out);
         };
@@ -324,7 +324,7 @@ mod tests {
             let answer = decode(text);
             assert!(answer.starts_with(&format!(r#"{{"type":"refused","code":{code},"#)), "{text} {answer}");
         };
-        for text in ["", "x", "[]", "{}", r#"{"type":7}"#, r#"{"type":"subscribe"}"#] {
+        for text in ["", "x", "[]", "{}", r#"["ping",null]"#, r#"{"type":7}"#, r#"{"type":"subscribe"}"#] {
             code(text, 4010);
         }
         code(r#"{"type":"subscribe","channel":7}"#, 4010);

@@ -68,7 +68,7 @@ impl Dialect for Pusher {
             Message::Text(text) => text,
             Message::Binary(_) => return out.push(Action::Close(Reason::BinaryFrame.into())),
         };
-        let frame = json::is_shallow(text.as_bytes()).then(|| serde_json::from_str::<Frame>(text).ok()).flatten();
+        let frame = json::object::<Frame>(text);
         let Some((event, frame)) = frame.and_then(|frame| Some((string(frame.event?)?, frame))) else {
             return strike(state, error(&Reason::BadFrame.into()), out);
         };
@@ -214,14 +214,11 @@ fn channel_data<'a>(data: Option<&'a RawValue>, unescaped: &'a mut String) -> Re
     let text = data.map_or("", RawValue::get);
     let text = if text.starts_with('"') {
         *unescaped = serde_json::from_str(text).unwrap_or_default();
-        if !json::is_shallow(unescaped.as_bytes()) {
-            return Err(refuse("data is nested too deeply"));
-        }
         unescaped.as_str()
     } else {
         text
     };
-    serde_json::from_str(text).map_err(|_| refuse("data is not an object"))
+    json::object(text).ok_or_else(|| refuse("data is not an object"))
 }
 
 /// Pusher's character set (pusher docs, "Channel naming conventions").

@@ -55,7 +55,18 @@ fn what_clients_ask() {
 #[test]
 fn what_cannot_be_read_is_answered() {
     let deep = format!("{}{}", r#"{"event":"x","data":"#, "[".repeat(30_000));
-    for text in ["", "x", "[]", "{}", "null", r#"{"event":1}"#, r#"{"event":null}"#, r#"{"event":"a""#, &deep] {
+    for text in [
+        "",
+        "x",
+        "[]",
+        r#"["pusher:ping",null,null]"#,
+        "{}",
+        "null",
+        r#"{"event":1}"#,
+        r#"{"event":null}"#,
+        r#"{"event":"a""#,
+        &deep,
+    ] {
         let answer = decode(text);
         assert!(answer.starts_with(r#"{"event":"pusher:error","data":{"code":null,"#), "{answer}");
     }
@@ -70,6 +81,7 @@ fn wrong_types_are_refused_by_name() {
     error(r#"{"event":"pusher:subscribe"}"#);
     error(r#"{"event":"pusher:subscribe","data":7}"#);
     error(r#"{"event":"pusher:subscribe","data":{}}"#);
+    error(r#"{"event":"pusher:subscribe","data":["news"]}"#);
     error(r#"{"event":"pusher:subscribe","data":{"channel":["a"]}}"#);
     error(r#"{"event":"pusher:unsubscribe","data":{"channel":{}}}"#);
     error(r#"{"event":"client-x","channel":5,"data":{}}"#);

@@ -27,6 +27,8 @@ pub(crate) enum Queued {
         generation: u32,
         roster: Option<Arc<Roster>>,
         position: Option<Position>,
+        /// The backplane answers an ask, so it hears the channel. Else the worker admits by itself.
+        asked: bool,
     },
     Refuse {
         slot: u32,
@@ -61,6 +63,9 @@ pub(crate) struct Channel {
     pub(crate) admitted: u32,
     /// The backplane sends this worker the channel's messages: an `Admit` has come, no `leave` has gone since.
     pub(crate) listed: bool,
+    /// Nothing was said since the last answer that puts in doubt whether the channel is heard. Unsure, a worker admits
+    /// nobody by itself.
+    pub(crate) sure: bool,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) cursor: Option<Box<Cursor>>,
     /// It stands in the line of channels with work.
@@ -79,6 +84,7 @@ impl Channel {
             holes: Vec::new(),
             admitted: 0,
             listed: false,
+            sure: false,
             queue: VecDeque::new(),
             cursor: None,
             active: false,

@@ -20,19 +20,29 @@ pub(crate) struct Shared {
     pub(crate) now: Cell<u32>,
     /// Bytes in all outboxes.
     pub(crate) queued: Cell<usize>,
+    /// Of them those of connections that are being closed.
+    pub(crate) leaving: Cell<usize>,
     /// Bytes one outbox may hold.
     pub(crate) outbox_max: usize,
     pub(crate) stats: Arc<WorkerStats>,
 }
 
 impl Shared {
+    /// Bytes in the outboxes of those who stay.
+    pub(crate) fn staying(&self) -> usize {
+        self.queued.get() - self.leaving.get()
+    }
+
     fn queue(&self, bytes: usize) {
         self.queued.set(self.queued.get() + bytes);
         self.stats.queued_bytes.set(self.queued.get() as u64);
     }
 
-    fn unqueue(&self, bytes: usize) {
-        self.queued.set(self.queued.get().saturating_sub(bytes));
+    fn unqueue(&self, bytes: usize, leaving: bool) {
+        self.queued.set(self.queued.get() - bytes);
+        if leaving {
+            self.leaving.set(self.leaving.get() - bytes);
+        }
         self.stats.queued_bytes.set(self.queued.get() as u64);
     }
 }
@@ -60,11 +70,17 @@ pub struct Connection {
     pub(crate) seen: Cell<u32>,
     /// Asked whether it lives, and not heard since.
     pub(crate) pinged: Cell<bool>,
+    /// Asks to the backplane that are not answered yet, those of subscriptions that are gone included.
+    pub(crate) unanswered: Cell<u32>,
+    /// It is to be asked back after a gap.
+    pub(crate) returning: Cell<bool>,
     pub(crate) stats: Arc<LinkStats>,
     sink: Sink,
     outbox: RefCell<Outbox>,
     /// Of the task that reads and flushes; woken only when there is something to flush or the end has come.
     waker: RefCell<Option<Waker>>,
+    /// More was to be sent than it may hold: it is as good as closed, and hears nothing after what it missed.
+    full: Cell<bool>,
     /// Why it is being closed. Set once.
     closing: Cell<Option<&'static str>>,
     shared: Rc<Shared>,
@@ -110,10 +126,13 @@ impl Connection {
             subscriptions: RefCell::default(),
             seen: Cell::new(shared.now.get()),
             pinged: Cell::new(false),
+            unanswered: Cell::new(0),
+            returning: Cell::new(false),
             stats,
             sink,
             outbox: RefCell::default(),
             waker: RefCell::default(),
+            full: Cell::new(false),
             closing: Cell::new(None),
             shared,
         }
@@ -131,23 +150,31 @@ impl Connection {
     /// Bytes of a transport's own (a pong, the reply to a close): they keep their place among the frames. The limit does
     /// not apply; what a client can make a transport say is bounded by not reading from the slow.
     pub fn send_own(&self, bytes: &[u8]) {
-        self.write(&[Bytes::copy_from_slice(bytes)]);
+        // After our own close frame nothing may follow.
+        if self.closing.get().is_none() {
+            self.write(&[Bytes::copy_from_slice(bytes)]);
+        }
     }
 
-    /// Writes whole frames, in one write where the socket takes them; what it does not take waits.
-    pub(crate) fn send(&self, slices: &[Bytes]) -> Result<(), Slow> {
-        if self.closing.get().is_some() {
-            return Ok(());
+    /// Writes whole frames, in one write where the socket takes them; what it does not take waits. False: the connection is
+    /// being closed and hears no more.
+    ///
+    /// # Errors
+    /// Told once; what comes after it is not sent either.
+    pub(crate) fn send(&self, slices: &[Bytes]) -> Result<bool, Slow> {
+        if self.closing.get().is_some() || self.full.get() {
+            return Ok(false);
         }
         let outbox = self.outbox.borrow();
         let total: usize = slices.iter().map(Bytes::len).sum();
         if !outbox.is_empty() && outbox.bytes() + total > self.shared.outbox_max {
+            self.full.set(true);
             return Err(Slow);
         }
         drop(outbox);
         self.stats.sent_bytes.add(total as u64);
         self.write(slices);
-        Ok(())
+        Ok(true)
     }
 
     fn write(&self, slices: &[Bytes]) {
@@ -200,7 +227,7 @@ impl Connection {
                 Poll::Ready(Ok(())) => {}
             }
             match outbox.write_to(&self.sink) {
-                Ok(written) => self.shared.unqueue(written),
+                Ok(written) => self.shared.unqueue(written, self.closing.get().is_some()),
                 Err(_) => return Poll::Ready(false),
             }
         }
@@ -212,6 +239,7 @@ impl Connection {
         if self.closing.get().is_none() {
             self.write(&[last_words]);
             self.closing.set(Some(label));
+            self.shared.leaving.set(self.shared.leaving.get() + self.outbox_bytes());
             self.wake();
         }
     }
@@ -221,10 +249,13 @@ impl Connection {
         self.closing.get()
     }
 
-    /// Gives the outbox's memory back, at the very end.
-    pub(crate) fn forget_outbox(&self) {
+    /// The link is over: gives the outbox's memory back, and nothing can be sent or closed any more, whoever still holds it.
+    pub(crate) fn finish(&self, label: &'static str) {
         let bytes = self.outbox.borrow_mut().clear();
-        self.shared.unqueue(bytes);
+        self.shared.unqueue(bytes, self.closing.get().is_some());
+        if self.closing.get().is_none() {
+            self.closing.set(Some(label));
+        }
     }
 
     pub(crate) fn outbox_bytes(&self) -> usize {

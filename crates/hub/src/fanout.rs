@@ -63,6 +63,7 @@ impl Shard {
             }
         }
         self.settle();
+        self.hub.inboxes[self.worker].release(std::mem::take(&mut self.freed));
         !self.ready.is_empty() || self.link_gap.is_some() || !self.backlog.is_empty()
     }
 
@@ -75,17 +76,17 @@ impl Shard {
             let (channel, queued) = match item {
                 Item::Deliver(delivery) => (delivery.channel.clone(), Queued::Deliver(delivery)),
                 Item::Admit { channel, subscription, roster, position } => {
-                    self.release(inbox::ITEM_BYTES);
+                    self.freed += inbox::ITEM_BYTES;
                     let SubscriptionRef { slot, generation } = subscription;
-                    (channel, Queued::Admit { slot, generation, roster, position })
+                    (channel, Queued::Admit { slot, generation, roster, position, asked: true })
                 }
                 Item::Refuse { channel, subscription, refusal } => {
-                    self.release(inbox::ITEM_BYTES);
+                    self.freed += inbox::ITEM_BYTES;
                     let SubscriptionRef { slot, generation } = subscription;
                     (channel, Queued::Refuse { slot, generation, refusal })
                 }
                 Item::LinkGap => {
-                    self.release(inbox::ITEM_BYTES);
+                    self.freed += inbox::ITEM_BYTES;
                     self.link_gap = Some((0, self.connections.end()));
                     return;
                 }
@@ -109,22 +110,18 @@ impl Shard {
     /// Nobody here has the channel any more.
     fn decline(&mut self, channel: &Arc<model::ChannelKey>, queued: Queued) {
         match queued {
-            Queued::Deliver(delivery) => self.release(delivery.bytes()),
+            Queued::Deliver(delivery) => self.freed += delivery.bytes(),
             Queued::Admit { generation, .. } => {
-                if let Some(user) = self.asked.remove(&generation) {
+                if let Some(user) = self.note_answer(generation) {
                     self.depart(Departure::Exit(channel.clone(), user));
                 }
                 self.depart(Departure::Leave(channel.clone()));
             }
             Queued::Refuse { generation, .. } => {
-                self.asked.remove(&generation);
+                self.note_answer(generation);
             }
             Queued::Repeat { .. } => {}
         }
-    }
-
-    fn release(&self, bytes: usize) {
-        self.hub.inboxes[self.worker].release(bytes);
     }
 
     /// Tells what was just queued, where nothing stands before it.
@@ -167,8 +164,9 @@ impl Shard {
         match channel.queue.pop_front() {
             None => return false,
             Some(Queued::Deliver(first)) => self.begin(channel, first),
-            Some(Queued::Admit { slot, generation, roster, position }) => {
-                channel.listed = true;
+            Some(Queued::Admit { slot, generation, roster, position, asked }) => {
+                channel.listed |= asked;
+                channel.sure |= asked;
                 self.admit(channel, SubscriptionRef { slot, generation }, roster, position.as_ref());
             }
             Some(Queued::Refuse { slot, generation, refusal }) => {
@@ -210,7 +208,7 @@ impl Shard {
                     }
                 }
                 Broadcast::Joined(_) | Broadcast::Left(_) => note_member(channel, &delivery.broadcast),
-                Broadcast::Gap => {}
+                Broadcast::Gap => channel.sure = false,
             }
         }
         let batch = Batch::new(deliveries, excluded);
@@ -233,7 +231,9 @@ impl Shard {
             if gap {
                 connection.stats.gaps.add(1);
                 if connection.app.on_gap == OnGap::Close {
-                    self.returning.push(connection.clone());
+                    if !connection.returning.replace(true) {
+                        self.returning.push(connection.clone());
+                    }
                     continue;
                 }
             }
@@ -245,18 +245,19 @@ impl Shard {
             let run = batch.run(self.hub.dialects, entry.encoding, connection.framing, &mut alone);
             let (sent, frames) = if is_excluded {
                 let (parts, frames) = run.without(&excluded, connection.slot);
-                (if parts.is_empty() { Ok(()) } else { connection.send(&parts) }, frames)
+                (if parts.is_empty() { Ok(false) } else { connection.send(&parts) }, frames)
             } else if run.frames == 0 {
-                (Ok(()), 0)
+                (Ok(false), 0)
             } else {
                 (connection.send(std::slice::from_ref(&run.bytes)), run.frames)
             };
             match sent {
-                Ok(()) => connection.stats.delivered.add(u64::from(frames)),
+                Ok(true) => connection.stats.delivered.add(u64::from(frames)),
+                Ok(false) => {}
                 Err(Slow) => self.doomed.push((connection.clone(), Reason::SlowConsumer.into())),
             }
         }
-        self.release(cursor.bytes);
+        self.freed += cursor.bytes;
         true
     }
 
@@ -275,6 +276,7 @@ impl Shard {
             connection.stats.gaps.add(1);
             match connection.app.on_gap {
                 OnGap::Notice => self.tell(&connection, &Notice::Gap),
+                OnGap::Close if connection.returning.replace(true) => {}
                 OnGap::Close => self.returning.push(connection),
             }
         }

@@ -52,10 +52,13 @@ impl Inbox {
                 queue.gapped.insert(delivery.channel.clone());
                 self.stats.inbox_dropped.fetch_add(1, Relaxed);
             }
+            drop(queue);
+            // The gap is told even when nothing follows.
+            self.wake.notify_one();
             return;
         }
-        queue.flush_gaps();
         let was_empty = queue.items.is_empty();
+        queue.flush_gaps();
         queue.items.push_back(item);
         queue.bytes += cost;
         drop(queue);
@@ -157,6 +160,22 @@ mod tests {
         inbox.push(event("a", 800));
         inbox.push(event("a", 800));
         assert_eq!(story(&inbox), ["a", "gap a"]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_worker_that_sleeps_is_woken_for_a_gap_and_for_what_follows_it() {
+        let inbox = Inbox::new(1_000, Arc::default());
+        let mut items = VecDeque::new();
+        inbox.push(event("a", 700));
+        inbox.filled().await;
+        inbox.take(&mut items);
+        inbox.push(event("a", 700));
+        inbox.filled().await;
+        inbox.release(cost(&items[0]));
+        inbox.push(event("a", 700));
+        assert_eq!(story(&inbox), ["gap a", "a"]);
+        inbox.push(event("b", 10));
+        inbox.filled().await;
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Outbox {
             let n = match sink.try_write(&head[..head.len().min(SLICES_MAX)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // A broken socket says so again at the next write; what it took before counts.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || written > 0 => break,
                 Err(error) => return Err(error),
             };
             self.advance(n);

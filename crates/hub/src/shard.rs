@@ -4,7 +4,7 @@
 //! What would end a connection while maps are being walked is put on a list (`doomed`) and done by [`Shard::settle`].
 
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,13 @@ pub(crate) enum Departure {
     Leave(Arc<ChannelKey>),
 }
 
+/// An ask on its way. It may outlive its subscription, and is answered for all the same.
+pub(crate) struct Asked {
+    connection: Weak<Connection>,
+    /// On presence channels.
+    user: Option<UserId>,
+}
+
 pub(crate) struct Shard {
     pub(crate) hub: Arc<Hub>,
     pub(crate) backplane: Arc<dyn Backplane>,
@@ -47,18 +54,21 @@ pub(crate) struct Shard {
     pub(crate) backlog: VecDeque<Item>,
     /// A link gap being told: the next connection, and where the walk ends.
     pub(crate) link_gap: Option<(u32, u32)>,
-    /// Users of presence subscriptions that were asked for and not yet answered, by generation.
-    pub(crate) asked: HashMap<u32, UserId>,
+    /// Asks without an answer, by generation.
+    pub(crate) asked: HashMap<u32, Asked>,
     pub(crate) generation: u32,
     pub(crate) wheel: Wheel,
     pub(crate) doomed: Vec<(Rc<Connection>, Refusal)>,
     /// To be asked back over a while: their app wants it so after a gap.
     pub(crate) returning: Vec<Rc<Connection>>,
-    /// While draining: how long a departure is held back, so that who comes back elsewhere was never away.
+    /// While draining: how long an exit is held back, so that who comes back elsewhere was never away.
     pub(crate) linger: Option<Duration>,
     /// Client events given to the backplane since the worker last looked.
     pub(crate) whispers: Vec<Whispered>,
-    departures: VecDeque<(Instant, Departure)>,
+    /// Held back while draining.
+    exits: VecDeque<(Instant, Arc<ChannelKey>, UserId)>,
+    /// Bytes that the inbox may have back after the turn.
+    pub(crate) freed: usize,
     actions: Vec<Action>,
     scratch: Vec<u8>,
 }
@@ -69,6 +79,7 @@ impl Shard {
         let shared = Rc::new(Shared {
             now: 0.into(),
             queued: 0.into(),
+            leaving: 0.into(),
             outbox_max: hub.settings.outbox_bytes,
             stats: stats.clone(),
         });
@@ -92,7 +103,8 @@ impl Shard {
             returning: Vec::new(),
             linger: None,
             whispers: Vec::new(),
-            departures: VecDeque::new(),
+            exits: VecDeque::new(),
+            freed: 0,
             actions: Vec::new(),
             scratch: Vec::new(),
         }
@@ -180,12 +192,12 @@ impl Shard {
     /// The link has ended: nothing of the connection is left.
     pub(crate) fn end(&mut self, connection: &Rc<Connection>, label: &'static str) {
         self.leave_all(connection);
-        connection.forget_outbox();
         if self.connections.remove(connection.slot).is_some() {
             self.sequences.remove(&connection.id.sequence());
             connection.stats.connections.sub(1);
             connection.stats.count_closed(connection.closing().unwrap_or(label));
         }
+        connection.finish(label);
     }
 
     /// Spells a notice and sends it.
@@ -218,7 +230,8 @@ impl Shard {
             self.close(&connection, &refusal);
         }
         let share = self.hub.settings.outbox_total_bytes / self.hub.settings.workers;
-        let mut excess = self.shared.queued.get().saturating_sub(share);
+        // What is on its way out frees itself within a second.
+        let mut excess = self.shared.staying().saturating_sub(share);
         if excess == 0 {
             return;
         }
@@ -256,29 +269,40 @@ impl Shard {
         }
     }
 
-    /// Tells the backplane, after the linger while draining. In order: an exit never comes after its channel's leave.
+    /// Tells the backplane. While draining an exit is held back for the linger; a leave never is: somebody may come to the
+    /// channel meanwhile, and a late leave would take it from him.
     pub(crate) fn depart(&mut self, departure: Departure) {
-        match self.linger {
-            Some(linger) => self.departures.push_back((Instant::now() + linger, departure)),
-            None => self.send_departure(departure),
+        match (self.linger, departure) {
+            (Some(linger), Departure::Exit(channel, user)) => {
+                self.exits.push_back((Instant::now() + linger, channel, user));
+            }
+            (None, Departure::Exit(channel, user)) => self.backplane.exit(self.worker, channel, user),
+            (_, Departure::Leave(channel)) => self.backplane.leave(self.worker, channel),
         }
     }
 
-    /// Sends the departures that are due; true when none is left.
-    pub(crate) fn flush_departures(&mut self, now: Instant) -> bool {
-        while self.departures.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, departure)) = self.departures.pop_front() {
-                self.send_departure(departure);
+    /// Sends the exits that are due; true when none is left.
+    pub(crate) fn flush_exits(&mut self, now: Instant) -> bool {
+        while self.exits.front().is_some_and(|(due, ..)| *due <= now) {
+            if let Some((_, channel, user)) = self.exits.pop_front() {
+                self.backplane.exit(self.worker, channel, user);
             }
         }
-        self.departures.is_empty()
+        self.exits.is_empty()
     }
 
-    fn send_departure(&self, departure: Departure) {
-        match departure {
-            Departure::Exit(channel, user) => self.backplane.exit(self.worker, channel, user),
-            Departure::Leave(channel) => self.backplane.leave(self.worker, channel),
+    pub(crate) fn note_ask(&mut self, generation: u32, connection: &Rc<Connection>, user: Option<UserId>) {
+        connection.unanswered.set(connection.unanswered.get() + 1);
+        self.asked.insert(generation, Asked { connection: Rc::downgrade(connection), user });
+    }
+
+    /// An ask was answered; on presence channels, whom it was about.
+    pub(crate) fn note_answer(&mut self, generation: u32) -> Option<UserId> {
+        let Asked { connection, user } = self.asked.remove(&generation)?;
+        if let Some(connection) = connection.upgrade() {
+            connection.unanswered.set(connection.unanswered.get() - 1);
         }
+        user
     }
 
     /// The slot of a channel, made when it is new here.

@@ -505,3 +505,98 @@ fn a_refused_channel_is_told_and_forgotten() {
     assert_eq!(a.heard(), words(&["!news 503"]));
     assert!(story.shard.names.is_empty() && a.connection.subscriptions.borrow().is_empty());
 }
+
+#[test]
+fn a_hog_is_closed_for_the_node_and_the_others_are_not() {
+    let mut story = Story::with(OnGap::Notice, 8 << 20);
+    story.shard.hub = Hub::new(Settings { outbox_total_bytes: 6 << 20, ..story.shard.hub.settings.clone() }, &WORDS);
+    let hog = story.connect();
+    let others: Vec<Client> = (0..3).map(|_| story.connect()).collect();
+    let chunk = vec![0x81; 64 << 10];
+    for _ in 0..160 {
+        hog.connection.send_own(&chunk);
+    }
+    for other in &others {
+        // Nobody reads, so this waits, and is little beside the hog's.
+        (0..8).for_each(|_| other.connection.send_own(&chunk));
+    }
+    assert!(hog.connection.outbox_bytes() > 4 << 20);
+    for _ in 0..3 {
+        story.shard.settle();
+    }
+    assert_eq!(hog.connection.closing(), Some("slow_consumer"));
+    assert!(others.iter().all(|other| other.connection.closing().is_none()));
+}
+
+#[test]
+fn after_what_did_not_fit_nothing_smaller_slips_through() {
+    let mut story = Story::with(OnGap::Notice, 256 << 10);
+    let deaf = story.connect();
+    let big = [bytes::Bytes::from(vec![b'x'; 200 << 10])];
+    let sent = (0..200).map(|_| deaf.connection.send(&big)).find(|sent| sent.is_err());
+    assert!(sent.is_some(), "40 MB fitted");
+    let small = [bytes::Bytes::from_static(b"small")];
+    assert!(matches!(deaf.connection.send(&small), Ok(false)));
+}
+
+#[test]
+fn who_subscribes_and_leaves_while_nothing_answers_reaches_a_limit() {
+    let mut story = Story::new();
+    let mut a = story.connect();
+    let max = story.app.limits.channels_per_connection;
+    for n in 0..max + 5 {
+        story.say(&a, &format!("+c{n}"));
+        story.say(&a, &format!("-c{n}"));
+    }
+    assert_eq!(story.told().iter().filter(|line| line.starts_with("ask")).count(), max);
+    assert_eq!(a.heard().len(), 5, "each of the rest is refused");
+    story.admit_all(None);
+    story.turn_all();
+    story.say(&a, "+again");
+    assert_eq!(story.told().last().map(String::as_str), Some("ask again"));
+}
+
+#[test]
+fn a_leave_is_not_held_back_by_a_drain_and_an_exit_is() {
+    let mut story = Story::new();
+    let a = story.connect();
+    story.say_present(&a, "presence-room", "ann");
+    story.admit_all(Some(&["ann"]));
+    story.turn_all();
+    story.told();
+    story.shard.linger = Some(Duration::from_secs(3));
+    story.say(&a, "-presence-room");
+    assert_eq!(story.told(), words(&["leave presence-room"]));
+    assert!(!story.shard.flush_exits(Instant::now()));
+    assert!(story.shard.flush_exits(Instant::now() + Duration::from_secs(4)));
+    assert_eq!(story.told(), words(&["exit presence-room ann"]));
+}
+
+#[test]
+fn after_a_gap_a_newcomer_asks_although_others_are_admitted() {
+    let mut story = Story::new();
+    let _a = story.subscriber("news");
+    story.deliver("news", Broadcast::Gap);
+    story.turn_all();
+    story.told();
+    let b = story.connect();
+    story.say(&b, "+news");
+    assert_eq!(story.told(), words(&["ask news"]));
+    story.admit_all(None);
+    story.turn_all();
+    let c = story.connect();
+    story.say(&c, "+news");
+    assert_eq!(story.told(), words(&[]));
+}
+
+#[test]
+fn a_connection_that_ended_is_closed_for_whoever_still_holds_it() {
+    let mut story = Story::new();
+    let mut a = story.subscriber("news");
+    a.heard();
+    story.shard.end(&a.connection, "client");
+    story.shard.close(&a.connection, &model::Reason::Draining.into());
+    a.connection.send_own(b"\x89\x00");
+    assert_eq!(a.heard(), words(&[]));
+    assert_eq!(a.connection.closing(), Some("client"));
+}

@@ -25,10 +25,7 @@ impl Shard {
             return;
         }
         match permit(connection, &key.name, kind, &proof) {
-            Ok(member) => {
-                connection.stats.count_subscribe(kind, None);
-                self.ask(connection, key, member, tag);
-            }
+            Ok(member) => self.ask(connection, key, member, tag),
             Err(refusal) => self.refuse_subscribe(connection, &key.name, kind, &refusal, &tag),
         }
     }
@@ -81,13 +78,11 @@ impl Shard {
         }
         subscriptions.push(Subscription { channel: channel_slot, slot, user: user.clone(), tag });
         drop(subscriptions);
-        if member.is_none() && channel.admitted > 0 && self.backplane.status() == LinkStatus::Up {
-            channel.queue.push_back(Queued::Admit { slot, generation, roster: None, position: None });
+        if member.is_none() && channel.admitted > 0 && channel.sure && self.backplane.status() == LinkStatus::Up {
+            let admit = Queued::Admit { slot, generation, roster: None, position: None, asked: false };
+            channel.queue.push_back(admit);
             self.advance_if_at_rest(channel_slot);
             return;
-        }
-        if let Some(user) = user {
-            self.asked.insert(generation, user);
         }
         let members_max = connection.app.limits.members;
         let ask = Ask {
@@ -95,6 +90,7 @@ impl Shard {
             subscription: SubscriptionRef { slot, generation },
             member: member.map(|member| AskMember { member, members_max }),
         };
+        self.note_ask(generation, connection, user);
         self.backplane.ask(self.worker, ask);
     }
 
@@ -106,7 +102,7 @@ impl Shard {
         roster: Option<Arc<Roster>>,
         position: Option<&Position>,
     ) {
-        let user = self.asked.remove(&subscription.generation);
+        let user = self.note_answer(subscription.generation);
         if roster.is_some() {
             channel.roster = roster;
         }
@@ -121,6 +117,7 @@ impl Shard {
         let connection = entry.connection.clone();
         channel.admitted += 1;
         connection.stats.subscriptions.add(1);
+        connection.stats.count_subscribe(channel.kind, None);
         let tag = take_tag(&connection, channel, subscription.slot);
         self.tell_subscribed(&connection, channel, position, &tag);
     }
@@ -138,7 +135,7 @@ impl Shard {
 
     /// The backplane said no. The channel is lifted out of its slot.
     pub(crate) fn refuse_pending(&mut self, channel: &mut Channel, subscription: SubscriptionRef, refusal: &Refusal) {
-        self.asked.remove(&subscription.generation);
+        self.note_answer(subscription.generation);
         if channel.find_mut(subscription.slot, subscription.generation).is_none() {
             return;
         }
@@ -195,7 +192,9 @@ fn permit(
     proof: &Proof,
 ) -> Result<Option<Member>, Refusal> {
     let app = &connection.app;
-    if connection.subscriptions.borrow().len() >= app.limits.channels_per_connection {
+    let max = app.limits.channels_per_connection;
+    // Asks count beyond their subscription's end: else who comes and goes while nothing is answered asks without limit.
+    if connection.subscriptions.borrow().len() >= max || connection.unanswered.get() as usize >= max {
         return Err(Reason::TooManySubscriptions.into());
     }
     let data = proof.channel_data.as_deref();

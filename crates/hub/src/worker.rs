@@ -30,13 +30,19 @@ impl Worker {
         Rc::new(Self { shard: RefCell::new(Shard::new(hub.clone(), backplane, number)), hub, number })
     }
 
-    /// Drains the inbox for ever. Must run in a `LocalSet`.
+    /// Drains the inbox and keeps the clock, for ever. Must run in a `LocalSet`.
     pub async fn run(self: Rc<Self>) {
-        let clock = self.clone();
-        tokio::task::spawn_local(async move { clock.tick().await });
+        tokio::select! {
+            () = self.drain_inbox() => {}
+            () = self.tick() => {}
+        }
+    }
+
+    async fn drain_inbox(self: &Rc<Self>) {
         loop {
             self.hub.inboxes[self.number].filled().await;
             while self.turn() {
+                self.ask_back();
                 tokio::task::yield_now().await;
             }
             self.ask_back();
@@ -98,7 +104,7 @@ impl Worker {
         self.shard.borrow().connections.iter().count()
     }
 
-    /// Closes all connections with "come back at once", evenly and in random order over `spread`, holding each departure
+    /// Closes all connections with "come back at once", evenly and in random order over `spread`, holding each exit
     /// back for `linger`; returns when the last connection has ended and the last departure is told.
     pub async fn drain(&self, spread: Duration, linger: Duration) {
         self.shard.borrow_mut().linger = Some(linger);
@@ -125,7 +131,7 @@ impl Worker {
         for connection in &late {
             shard.close(connection, &Reason::Draining.into());
         }
-        shard.flush_departures(Instant::now()) && shard.connections.iter().next().is_none()
+        shard.flush_exits(Instant::now()) && shard.connections.iter().next().is_none()
     }
 
     async fn close_spread(&self, connections: &mut Vec<Rc<Connection>>, reason: Reason, spread: Duration) {
@@ -150,7 +156,7 @@ impl Worker {
         for connection in connections {
             shard.close(&connection, &reason.into());
         }
-        shard.flush_departures(Instant::now());
+        shard.flush_exits(Instant::now());
     }
 
     /// Asks back, spread, whom a gap concerns and whose app wants that.

@@ -92,10 +92,7 @@ pub fn member(app: &App, channel_data: &str) -> Result<Member, Refusal> {
         user_info: Option<&'a serde_json::value::RawValue>,
     }
     let bad = |text: &'static str| Refusal::new(Reason::BadMember, text);
-    if !crate::json::is_shallow(channel_data.as_bytes()) {
-        return Err(bad("channel_data is nested too deeply"));
-    }
-    let data: Data = serde_json::from_str(channel_data).map_err(|_| bad("channel_data is not a JSON object"))?;
+    let data: Data = crate::json::object(channel_data).ok_or_else(|| bad("channel_data is not a JSON object"))?;
     let id = data.user_id.map(|raw| raw.get()).ok_or_else(|| bad("channel_data has no user_id"))?;
     let id: String = match id.as_bytes()[0] {
         b'"' => serde_json::from_str(id).map_err(|_| bad("user_id is not text"))?,

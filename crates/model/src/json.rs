@@ -68,6 +68,17 @@ pub fn is_valid(text: &str) -> bool {
     is_shallow(text.as_bytes()) && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
+/// True for text that begins an object. A parser that is told to expect fields takes an array for them too.
+pub fn begins_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
+}
+
+/// Reads an object nested no deeper than [`DEPTH_MAX`]. `None` for anything else.
+pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
+    let readable = begins_object(text) && is_shallow(text.as_bytes());
+    readable.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
 /// True when brackets outside strings nest no deeper than [`DEPTH_MAX`]. One pass, no recursion; says nothing about
 /// validity otherwise.
 pub fn is_shallow(text: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use model::dialect::Goodbye;
 use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State};
 use tokio::net::TcpStream;
@@ -42,9 +42,40 @@ pub(crate) struct Door {
     pub(crate) api: api::Api,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: Arc<AtomicBool>,
+    /// API requests without an answer yet, of the whole node.
+    pub(crate) in_flight: Arc<AtomicUsize>,
     /// From accept to the end of the first request's head; also for reading a body.
     pub(crate) patience: Duration,
     pub(crate) frame_bytes: usize,
+}
+
+/// How long a kept connection may be silent, or take for the head of a further request. Longer than the pools of most
+/// clients keep theirs, so that it is they who close.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// hyper's buffer for a request; a head that does not fit is refused.
+const HEAD_BYTES: usize = 64 << 10;
+
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_BYTES);
+    builder
+}
+
+/// Counts one request that is being answered.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A granted upgrade, waiting for its stream.
@@ -63,7 +94,7 @@ impl Door {
             self.answer(request, &upgrade)
         });
         let gate = Gate { io: TokioIo::new(stream), upgrade: &upgrade, held: Vec::new() };
-        let connection = http1::Builder::new().serve_connection(gate, service).without_shutdown();
+        let connection = builder().serve_connection(gate, service).without_shutdown();
         tokio::pin!(connection);
         let parts = loop {
             tokio::select! {
@@ -72,17 +103,18 @@ impl Door {
             }
         };
         // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
-        let (Ok(parts), Some(upgrade)) = (parts, upgrade.take()) else { return };
+        let Ok(parts) = parts else { return };
         let Gate { io, held, .. } = parts.io;
         let (stream, read) = (io.into_inner(), parts.read_buf);
-        match upgrade {
-            Upgrade::Open { app, dialect, opening } => {
+        match upgrade.take() {
+            None => websocket::discard(stream).await,
+            Some(Upgrade::Open { app, dialect, opening }) => {
                 let connection = self.worker.open(Sink::Plain(stream), held, app, dialect, opening);
                 // A copy: the bytes themselves would keep alive the whole buffer in which the request was read.
                 let link = websocket::serve(self.worker.clone(), connection, read.to_vec(), self.frame_bytes);
                 tokio::task::spawn_local(link);
             }
-            Upgrade::TurnAway { goodbye, reason } => {
+            Some(Upgrade::TurnAway { goodbye, reason }) => {
                 self.metrics.rejected(reason);
                 tokio::task::spawn_local(websocket::turn_away(stream, held, read, goodbye));
             }
@@ -98,7 +130,10 @@ impl Door {
         let mut answer = match dialect_at(path) {
             Some((dialect, rest)) => self.upgrade(&request, dialect, rest, upgrade),
             None if path == "/up" => text(StatusCode::OK, "OK\n"),
-            None => self.api.answer(request, self.patience).await,
+            None => {
+                let _in_flight = InFlight::new(&self.in_flight);
+                self.api.answer(request, self.patience).await
+            }
         };
         if self.draining.load(Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

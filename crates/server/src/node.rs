@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,17 +12,20 @@ use dialects::DIALECTS;
 use hub::{Hub, Worker};
 use model::{Apps, socket_id};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
-use crate::api::Api;
+use crate::api::{Api, REQUESTS_MAX};
 use crate::banner;
 use crate::door::Door;
 use crate::listen::{self, Acceptor, Order};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+
+/// The name of the thread of Redis I/O.
+const BACKPLANE: &str = "backplane";
 
 /// Sockets that may wait for one worker between accept and its first look.
 const ORDERS_MAX: usize = 1024;
@@ -35,6 +38,8 @@ struct Node {
     backplane: Arc<dyn Backplane>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
+    in_flight: Arc<AtomicUsize>,
+    places: Arc<Semaphore>,
     began: Instant,
 }
 
@@ -47,17 +52,37 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let client = bind(settings.server.listen, "server.listen")?;
     let admin = bind(settings.server.admin, "server.admin")?;
+    watch_panics();
     let began = Instant::now();
     let apps = Arc::new(Apps::new(settings.apps.iter().map(|named| named.app.clone())));
     let hub = Hub::new(hub_settings(&settings), &DIALECTS);
     let backplane = start_backplane(&settings, hub.clone())?;
     let metrics = Arc::new(Metrics::new(&apps));
     let draining = Arc::new(AtomicBool::new(false));
-    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, draining, began });
+    let (in_flight, places) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)));
+    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, draining, in_flight, places, began });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
-    banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
     let runtime = runtime()?;
-    LocalSet::new().block_on(&runtime, node.live(client, admin, workers))
+    // Before the line that others wait for: from then on they may send signals.
+    let signals = runtime.block_on(async { Signals::new() })?;
+    banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
+    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals))
+}
+
+/// Ends the process: a node that looks alive and is deaf is worse than one that is gone, whose members others see off.
+fn die() {
+    std::process::exit(101);
+}
+
+/// A panic in a client's task ends that client. In the backplane's thread it ends the node.
+fn watch_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if std::thread::current().name() == Some(BACKPLANE) {
+            die();
+        }
+    }));
 }
 
 fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -118,7 +143,7 @@ fn start_backplane_thread() -> Result<Handle> {
     let runtime = runtime()?;
     let handle = runtime.handle().clone();
     let work = move || runtime.block_on(std::future::pending::<()>());
-    std::thread::Builder::new().name("backplane".into()).spawn(work).context("cannot start a thread")?;
+    std::thread::Builder::new().name(BACKPLANE.into()).spawn(work).context("cannot start a thread")?;
     Ok(handle)
 }
 
@@ -135,7 +160,12 @@ impl Node {
     /// A worker's thread: its half of the hub, and the clients it was given.
     async fn work(self: Arc<Self>, number: usize, mut orders: mpsc::Receiver<Order>) {
         let worker = Worker::new(self.hub.clone(), self.backplane.clone(), number);
-        tokio::task::spawn_local(worker.clone().run());
+        let engine = tokio::task::spawn_local(worker.clone().run());
+        tokio::task::spawn_local(async move {
+            // It runs for ever, so this is a panic.
+            let _ = engine.await;
+            die();
+        });
         let door = Rc::new(self.door(worker.clone()));
         while let Some(order) = orders.recv().await {
             match order {
@@ -164,6 +194,7 @@ impl Node {
             backplane: self.backplane.clone(),
             metrics: self.metrics.clone(),
             body_bytes: self.settings.limits.http_body_bytes,
+            places: self.places.clone(),
         };
         Door {
             worker,
@@ -171,6 +202,7 @@ impl Node {
             api,
             metrics: self.metrics.clone(),
             draining: self.draining.clone(),
+            in_flight: self.in_flight.clone(),
             patience: self.settings.limits.handshake,
             frame_bytes: self.settings.limits.frame_bytes,
         }
@@ -182,19 +214,15 @@ impl Node {
         client: TcpListener,
         admin: TcpListener,
         workers: Vec<mpsc::Sender<Order>>,
+        mut signals: Signals,
     ) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
         let handshakes = self.settings.limits.handshakes;
         let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.metrics.clone())?;
-        let gently = tokio::select! {
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => false,
-        };
+        let gently = signals.next().await == SignalKind::terminate();
         tokio::select! {
             () = self.drain(gently, &workers, &acceptor) => {}
-            () = either(&mut terminate, &mut interrupt) => self.close_now(&workers).await,
+            _ = signals.next() => self.close_now(&workers).await,
         }
         Ok(())
     }
@@ -229,8 +257,17 @@ impl Node {
         drop(done);
         // Nothing is ever sent: it ends when the last worker has dropped its end.
         let _ = all_done.recv().await;
+        self.answer_the_rest().await;
         self.backplane.close().await;
         tracing::info!("drained");
+    }
+
+    /// Waits for the answers to API requests that were taken.
+    async fn answer_the_rest(&self) {
+        let limit = Instant::now() + self.settings.redis.publish_timeout;
+        while self.in_flight.load(Relaxed) > 0 && Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Says goodbye to whoever is left and gives the sockets a moment to carry it.
@@ -243,9 +280,22 @@ impl Node {
     }
 }
 
-async fn either(terminate: &mut tokio::signal::unix::Signal, interrupt: &mut tokio::signal::unix::Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The two signals that end a node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
     }
 }

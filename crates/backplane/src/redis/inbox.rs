@@ -32,8 +32,13 @@ pub(super) enum Call {
 pub(super) enum News {
     Up(Link),
     Down(u64),
-    /// Redis refused one SUBSCRIBE as a whole.
-    Refused(u64, Vec<TopicId>),
+    /// Redis answered one SUBSCRIBE with an error, as a whole. `forbidden`: for lack of rights, else for a reason that has
+    /// nothing to do with the names (a script that runs too long, a server that is loading).
+    Refused {
+        generation: u64,
+        ids: Vec<TopicId>,
+        forbidden: bool,
+    },
     /// The node's incarnation is registered; `true` when it is a new one.
     Registered(u64, bool),
     /// The node's incarnation is no longer accepted.

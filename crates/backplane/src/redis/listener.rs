@@ -100,9 +100,7 @@ impl Listener {
 
     /// Never returns.
     pub(super) async fn run(mut self) {
-        let mut beats = tokio::time::interval(self.settings.presence_heartbeat);
-        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut worked_off = 0;
+        let (mut next_beat, mut worked_off) = (Instant::now(), 0);
         loop {
             let (news, calls) = self.inbox.take(&mut self.pushes, worked_off);
             let now = Instant::now();
@@ -110,17 +108,20 @@ impl Listener {
             calls.into_iter().for_each(|call| self.obey(now, call));
             worked_off = self.hear(now);
             self.topics.sweep(now);
+            if now >= next_beat {
+                self.topics.beat(now);
+                next_beat = now + self.settings.presence_heartbeat;
+            }
             self.send();
             self.note_restored();
             if !self.pushes.is_empty() || worked_off > 0 {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let deadline = self.topics.deadline().unwrap_or(now + COMPLAIN_EVERY);
+            let deadline = self.topics.deadline().map_or(next_beat, |deadline| deadline.min(next_beat));
             tokio::select! {
                 () = self.inbox.wake.notified() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {}
-                _ = beats.tick() => self.topics.beat(Instant::now()),
             }
         }
     }
@@ -136,7 +137,10 @@ impl Listener {
                 self.topics.link_down(now);
                 self.set_status(LinkStatus::Down { since: now });
             }
-            News::Refused(of, ids) if generation == Some(of) => {
+            News::Refused { generation: of, ids, forbidden: false } if generation == Some(of) => {
+                self.topics.postpone(ids);
+            }
+            News::Refused { generation: of, ids, .. } if generation == Some(of) => {
                 if let [id] = ids[..] {
                     self.complain("a channel was refused by Redis (ACL); its subscriptions are too", id);
                     self.names(&ids).iter().for_each(|name| _ = self.names.remove(name.as_bytes()));
@@ -160,7 +164,7 @@ impl Listener {
                 }
                 self.pipelines = self.pipelines.saturating_sub(1);
             }
-            News::Down(_) | News::Refused(..) | News::Registered(..) | News::Fenced(_) => {}
+            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) => {}
         }
     }
 
@@ -322,9 +326,13 @@ impl Listener {
         live.tasks.spawn(async move {
             // Without a time-out: only a confirmation, an error, or the end of the link says anything.
             if let Err(error) = subscriber.subscribe(&names).await
-                && error.code().is_some()
+                && let Some(code) = error.code()
             {
-                inbox.tell(News::Refused(generation, ids));
+                let forbidden = code == "NOPERM";
+                if !forbidden {
+                    warn!(%error, "Redis answered SUBSCRIBE with an error; asking again");
+                }
+                inbox.tell(News::Refused { generation, ids, forbidden });
             }
         });
     }

@@ -121,8 +121,7 @@ impl Backplane for Redis {
 
     fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>> {
         let Ok([topic]) = self.keys.topics(&channel) else {
-            let refused = PublishError::Refused("the channel's name is reserved, or its app is unknown".to_owned());
-            return Box::pin(std::future::ready(Err(refused)));
+            return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
         Tally::add(&self.tally.messages_out, 1);

@@ -70,6 +70,10 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
     if !model::json::is_shallow(bytes) {
         return Err(Dropped::Malformed("nested too deeply"));
     }
+    // The parser would take an array for the fields in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Dropped::Malformed("not a JSON object"));
+    }
     let payload: Payload<'_> =
         serde_json::from_slice(bytes).map_err(|_| Dropped::Malformed("not a JSON object with a text `event`"))?;
     if payload.event.starts_with(model::event::INTERNAL_PREFIX) {

@@ -240,7 +240,43 @@ fn a_second_cut_before_the_first_is_told_makes_one_gap_and_a_refusal_does_not_ho
     assert_eq!(story.commands(), ["subscribe a"]);
     story.confirm("a");
     story.say("a", "x");
-    assert_eq!(story.lines(), ["1: admit 2", "0: a x", "1: a x"]);
+    assert_eq!(story.lines(), ["0: a gap", "1: admit 2", "0: a x", "1: a x"], "what was said meanwhile is lost too");
+}
+
+#[test]
+fn a_forbidden_topic_that_is_still_wanted_is_tried_again_from_time_to_time() {
+    let mut story = Story::with("a");
+    story.topics.link_down(story.now);
+    story.topics.link_up();
+    story.commands();
+    let id = story.id("a");
+    story.topics.refused(story.now, &[id]);
+    story.lines();
+    story.topics.beat(story.now);
+    assert_eq!(story.commands(), [""; 0]);
+    story.now += RETRY_REFUSED;
+    story.topics.beat(story.now);
+    assert_eq!(story.commands(), ["subscribe a"]);
+    story.topics.refused(story.now, &[id]);
+    assert_eq!(story.lines(), [""; 0], "the gap was told");
+    story.now += RETRY_REFUSED;
+    story.topics.beat(story.now);
+    story.confirm("a");
+    assert_eq!(story.lines(), ["0: a gap"]);
+}
+
+#[test]
+fn an_error_that_says_nothing_of_the_names_is_asked_again_at_the_next_beat() {
+    let mut story = Story::linked();
+    story.ask(0, "a", 1);
+    assert_eq!(story.commands(), ["subscribe a"]);
+    let id = story.id("a");
+    story.topics.postpone(vec![id]);
+    assert_eq!(story.lines(), [""; 0]);
+    story.topics.beat(story.now);
+    assert_eq!(story.commands(), ["subscribe a"]);
+    story.confirm("a");
+    assert_eq!(story.lines(), ["0: admit 1"]);
 }
 
 #[test]

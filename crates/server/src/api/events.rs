@@ -47,7 +47,7 @@ pub(super) async fn publish(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<By
 }
 
 pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
-    let batch: Batch = serde_json::from_str(text(body)?)
+    let batch: Batch = object(text(body)?)
         .map_err(|error| Refused::bad(format!("The body is not an object with an array `batch`: {error}")))?;
     let max = app.limits.batch_events;
     if batch.batch.len() > max {
@@ -100,10 +100,18 @@ fn text(body: &[u8]) -> Result<&str, Refused> {
     Ok(text)
 }
 
+/// Reads an object; what is wrong with any other text.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !json::begins_object(text) {
+        return Err("it does not begin with {".into());
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 /// Checks one event. `at` stands before each complaint.
 fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     let bad = |text: &str| Refused::bad(format!("{at}{text}"));
-    let body: Body = serde_json::from_str(text).map_err(|error| bad(&format!("not a JSON object: {error}")))?;
+    let body: Body = object(text).map_err(|error| bad(&format!("not a JSON object: {error}")))?;
     let name = string(body.name).ok_or_else(|| bad("name is missing or no string"))?;
     if name.is_empty() || name.len() > NAME_MAX {
         return Err(bad("name has no or more than 200 bytes"));

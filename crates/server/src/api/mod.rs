@@ -14,6 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use model::{App, Apps, auth};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::door::{Answer, pairs};
@@ -25,7 +26,12 @@ pub(crate) struct Api {
     pub(crate) backplane: Arc<dyn Backplane>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes: usize,
+    /// Bodies that are being read and events that wait for their answer, of the whole node.
+    pub(crate) places: Arc<Semaphore>,
 }
+
+/// Requests that are worked on at a time; more are asked to come back.
+pub(crate) const REQUESTS_MAX: usize = 256;
 
 /// An error of the API: status and text.
 #[derive(Debug)]
@@ -41,6 +47,7 @@ impl From<PublishError> for Refused {
     fn from(error: PublishError) -> Self {
         let text = match error {
             PublishError::Unavailable => "The event was not published: there is no connection to Redis now".into(),
+            PublishError::BadChannel => return Self::bad("The channel's name is reserved"),
             PublishError::TimedOut => "Redis did not answer in time: the event may have been published".into(),
             PublishError::Refused(words) => format!("The event was not published, Redis answered: {words}"),
         };
@@ -102,6 +109,9 @@ impl Api {
     ) -> Result<Bytes, Refused> {
         let app = self.apps.by_id(id).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
+        };
         let (head, body) = request.into_parts();
         let body = self.read(body, patience).await?;
         self.authorize(&app, &head, &body)?;

@@ -15,7 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 use hub::{Connection, Turn, Worker};
 use model::dialect::Goodbye;
 use model::{Message, Reason};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -33,12 +33,26 @@ type WebSocket<S> = WebSocketStream<S>;
 
 /// Serves a connection to its end. `read`: bytes that came along with the upgrade request.
 pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Vec<u8>, frame_bytes: usize) {
+    let mut ended = Ended { worker: worker.clone(), connection: connection.clone(), label: "error" };
     let link = Link(connection.clone());
     let mut socket = WebSocket::from_partially_read(link, read, Role::Server, Some(config(frame_bytes))).await;
     let end = converse(&worker, &connection, &mut socket).await;
     // What follows is short: it must not make the long-lived task larger.
     Box::pin(part(&connection, &mut socket, end)).await;
-    worker.end(&connection, end.label());
+    ended.label = end.label();
+}
+
+/// Takes the connection out of its worker however its task ends.
+struct Ended {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    label: &'static str,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.worker.end(&self.connection, self.label);
+    }
 }
 
 /// Why a conversation is over.
@@ -114,14 +128,14 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
                     }
                 }
             }
-            End::Unreadable => discard(connection).await,
+            End::Unreadable => discard_all(connection).await,
         }
     };
     // Whoever does not read now has had its time.
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-async fn discard(connection: &Rc<Connection>) {
+async fn discard_all(connection: &Rc<Connection>) {
     let mut buffer = vec![0; 16 << 10];
     loop {
         if poll_fn(|cx| connection.sink().poll_read_ready(cx)).await.is_err() {
@@ -140,8 +154,8 @@ async fn discard(connection: &Rc<Connection>) {
 pub(crate) async fn turn_away(mut stream: TcpStream, answer: Vec<u8>, read: Bytes, goodbye: Goodbye) {
     let farewell = async {
         stream.write_all(&answer).await?;
-        let mut socket =
-            WebSocket::from_partially_read(stream, read.into(), Role::Server, Some(config(16 << 10))).await;
+        let config = config(16 << 10);
+        let mut socket = WebSocket::from_partially_read(&mut stream, read.into(), Role::Server, Some(config)).await;
         if let Ok(message) = String::from_utf8(goodbye.message)
             && !message.is_empty()
         {
@@ -154,6 +168,19 @@ pub(crate) async fn turn_away(mut stream: TcpStream, answer: Vec<u8>, read: Byte
     };
     // It is refused either way.
     let _ = timeout(FAREWELL, farewell).await;
+    discard(stream).await;
+}
+
+/// Ends a bare stream so that what was written arrives: a stream dropped over unread bytes is reset, and the reset can
+/// overtake the answer.
+pub(crate) async fn discard(mut stream: TcpStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        let mut buffer = vec![0; 16 << 10];
+        while stream.read(&mut buffer).await? > 0 {}
+        Ok::<(), io::Error>(())
+    };
+    let _ = timeout(FAREWELL, rest).await;
 }
 
 fn config(frame_bytes: usize) -> WebSocketConfig {
@@ -186,10 +213,7 @@ impl AsyncRead for Link {
 
 impl AsyncWrite for Link {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // After our own close frame nothing may follow.
-        if self.0.closing().is_none() {
-            self.0.send_own(bytes);
-        }
+        self.0.send_own(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
