@@ -4,8 +4,11 @@
 
 mod chart_check;
 mod chroot;
+mod compose_check;
+mod engine;
 mod needs;
 mod shell;
+mod socket;
 mod test;
 mod tools;
 
@@ -14,6 +17,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask test          install what the tests need, check style and lints, build, run all tests
 cargo xtask chart-check   the Helm chart: lint, render and validate it with Helm 3 and 4 (part of test)
+cargo xtask compose-check builds the image and runs the compose cluster under podman (needs root)
 cargo xtask chroot-test   the same in a fresh Debian made for it (needs root and debootstrap)";
 
 fn main() -> ExitCode {
@@ -22,6 +26,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["test"] => test::run(),
         ["chart-check"] => chart_check::run(),
+        ["compose-check"] => compose_check::run(),
         ["chroot-test"] => chroot::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
