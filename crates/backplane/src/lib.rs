@@ -142,6 +142,9 @@ pub trait Backplane: Send + Sync + 'static {
 
     fn counters(&self) -> Counters;
 
+    /// How many channels this node's workers hear now, by app and kind (`ChannelKind::label`).
+    fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)>;
+
     /// Ends in order: waits until every `exit` made so far has reached the store, then stops. For the drain, after the last
     /// connection is closed. Bounded by 5 s.
     fn close(&self) -> BoxFuture<()>;

@@ -173,6 +173,10 @@ impl Backplane for Local {
         LinkStatus::Up
     }
 
+    fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
+        self.lock().topics.heard().counts()
+    }
+
     fn counters(&self) -> Counters {
         self.lock().counters
     }

@@ -8,7 +8,7 @@
 //! Invariant: a worker gets a channel's messages if and only if its bit is set, and the bit is set where an `Admit` is queued.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
@@ -103,6 +103,31 @@ impl Topic {
     }
 }
 
+/// How many channels have a subscription on this node, by app and kind. Shared with whoever makes the metrics text.
+#[derive(Default, Debug)]
+pub(crate) struct Heard(Mutex<HashMap<(Arc<str>, &'static str), u64>>);
+
+impl Heard {
+    pub(crate) fn counts(&self) -> Vec<((Arc<str>, &'static str), u64)> {
+        self.lock().iter().map(|(key, n)| (key.clone(), *n)).collect()
+    }
+
+    /// A topic's mask of workers has changed.
+    fn note(&self, channel: &ChannelKey, before: u64, after: u64) {
+        if (before == 0) == (after == 0) {
+            return;
+        }
+        let mut counts = self.lock();
+        let count = counts.entry((channel.app.clone(), channel.name.kind().label())).or_default();
+        *count = if after == 0 { count.saturating_sub(1) } else { *count + 1 };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, &'static str), u64>> {
+        // Nothing under it can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default, Debug)]
 struct Slot {
     generation: u32,
@@ -111,6 +136,7 @@ struct Slot {
 
 pub(crate) struct Topics {
     workers: Arc<dyn Workers>,
+    heard: Arc<Heard>,
     linger: Duration,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -139,6 +165,7 @@ impl Topics {
     pub(crate) fn new(workers: Arc<dyn Workers>, linger: Duration) -> Self {
         Self {
             workers,
+            heard: Arc::default(),
             linger,
             slots: Vec::new(),
             free: Vec::new(),
@@ -187,8 +214,11 @@ impl Topics {
 
     pub(crate) fn leave(&mut self, now: Instant, worker: usize, channel: &ChannelKey) {
         let Some(id) = self.by_channel.get(channel).copied() else { return };
+        let heard = self.heard.clone();
         if let Some(topic) = self.topic(id) {
+            let before = topic.workers;
             topic.workers &= !(1 << worker);
+            heard.note(&topic.channel, before, topic.workers);
         }
         self.rest(now, id);
     }
@@ -441,6 +471,10 @@ impl Topics {
 
     // For the driver.
 
+    pub(crate) fn heard(&self) -> Arc<Heard> {
+        self.heard.clone()
+    }
+
     pub(crate) fn find(&self, channel: &ChannelKey) -> Option<TopicId> {
         self.by_channel.get(channel).copied()
     }
@@ -515,8 +549,9 @@ impl Topics {
 
     /// Admits everybody who can be.
     fn settle(&mut self, now: Instant, id: TopicId) {
-        let workers = self.workers.clone();
+        let (workers, heard) = (self.workers.clone(), self.heard.clone());
         let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Live) else { return };
+        let before = topic.workers;
         let mut users = Vec::new();
         for waiting in std::mem::take(&mut topic.waiting) {
             let roster = match (&waiting.user, topic.attendance.as_mut()) {
@@ -535,6 +570,7 @@ impl Topics {
             let (channel, subscription) = (topic.channel.clone(), waiting.subscription);
             workers.push(waiting.worker, Item::Admit { channel, subscription, roster, position: None });
         }
+        heard.note(&topic.channel, before, topic.workers);
         for user in users {
             self.tell_store(now, id, Some(&user));
         }

@@ -311,7 +311,6 @@ impl Shard {
             return slot;
         }
         let key = Arc::new(key);
-        self.stats.channel_opened(&key.app, key.name.kind());
         let slot = self.channels.next();
         self.channels.insert(Box::new(Channel::new(slot, key.clone())));
         self.names.insert(key, slot);
@@ -321,6 +320,5 @@ impl Shard {
     /// Forgets a channel that nobody here subscribes to any more. The channel is already out of its slot.
     pub(crate) fn forget_channel(&mut self, channel: &Channel) {
         self.names.remove(&channel.key);
-        self.stats.channel_closed(&channel.key.app, channel.kind);
     }
 }

@@ -88,8 +88,6 @@ pub type LinkKey = (Arc<str>, u8);
 #[derive(Default, Debug)]
 pub struct WorkerStats {
     links: Mutex<HashMap<LinkKey, Arc<LinkStats>>>,
-    /// Channels with a subscription now, by app and kind.
-    channels: Mutex<HashMap<(Arc<str>, &'static str), u64>>,
     /// Bytes that wait in outboxes.
     pub queued_bytes: Count,
     /// The worker's clock: whole seconds since it began, moved on once a second.
@@ -103,28 +101,11 @@ impl WorkerStats {
         self.links.lock().map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
     }
 
-    /// ((app, kind), channels)
-    pub fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
-        self.channels.lock().map(|map| map.iter().map(|(k, v)| (k.clone(), *v)).collect()).unwrap_or_default()
-    }
-
     /// Looked up once a connection.
     pub(crate) fn link(&self, app: &Arc<str>, dialect: u8) -> Arc<LinkStats> {
         match self.links.lock() {
             Ok(mut links) => links.entry((app.clone(), dialect)).or_default().clone(),
             Err(_) => Arc::default(),
-        }
-    }
-
-    pub(crate) fn channel_opened(&self, app: &Arc<str>, kind: ChannelKind) {
-        if let Ok(mut channels) = self.channels.lock() {
-            *channels.entry((app.clone(), kind.label())).or_default() += 1;
-        }
-    }
-
-    pub(crate) fn channel_closed(&self, app: &Arc<str>, kind: ChannelKind) {
-        if let Ok(mut channels) = self.channels.lock() {
-            *channels.entry((app.clone(), kind.label())).or_default() -= 1;
         }
     }
 }

@@ -97,7 +97,7 @@ impl Metrics {
             opened: make.counters("connections_opened_total", "Connections taken in.", by_link),
             closed: make.counters("connections_closed_total", "Connections ended.", &["app", "dialect", "reason"]),
             rejected: make.counters("connections_rejected_total", "Connections refused at the door.", &["reason"]),
-            channels: make.gauges("channels", "Channels with a local subscription, a worker each.", &["app", "kind"]),
+            channels: make.gauges("channels", "Channels with a local subscription.", &["app", "kind"]),
             subscriptions: make.gauges("subscriptions", "Local subscriptions that were admitted.", &["app"]),
             subscribes: make.counters("subscribe_total", "Subscribes, by result.", &["app", "kind", "result"]),
             published: make.counters("messages_published_total", "Events taken for publishing.", &["app", "source"]),
@@ -117,7 +117,11 @@ impl Metrics {
                 &["route", "method"],
                 &DURATION_BUCKETS,
             ),
-            auth_failures: make.counters("auth_failures_total", "Requests with a wrong signature.", &["app", "kind"]),
+            auth_failures: make.counters(
+                "auth_failures_total",
+                "Wrong signatures, of requests and of subscriptions.",
+                &["app", "kind"],
+            ),
             backplane_up: make.gauge("backplane_up", "1 while this node hears and is heard."),
             backplane_messages: make.counters("backplane_messages_total", "Messages, in and out.", &["direction"]),
             backplane_bytes: make.counters("backplane_bytes_total", "Bytes of messages, in and out.", &["direction"]),
@@ -175,7 +179,6 @@ impl Metrics {
     /// The text of all families, with the sums of this moment.
     pub(crate) fn text(&self, hub: &Hub, backplane: &dyn Backplane, ready: bool, draining: bool) -> String {
         self.take_over_links(hub);
-        self.take_over_channels(hub);
         self.take_over_backplane(backplane);
         self.ready.set(ready.into());
         self.draining.set(draining.into());
@@ -240,22 +243,23 @@ impl Metrics {
                 *sums.entry((app, kind, result)).or_default() += n;
             }
         }
+        let denied = RESULTS.iter().position(|result| *result == "denied");
+        let mut channel_auth: HashMap<&str, u64> = HashMap::new();
         for ((app, kind, result), n) in sums.into_iter().filter(|(_, n)| *n > 0) {
+            if Some(result) == denied {
+                *channel_auth.entry(app).or_default() += n;
+            }
             raise(&self.subscribes.with_label_values(&[app, ChannelKind::LABELS[kind], RESULTS[result]]), n);
         }
-    }
-
-    fn take_over_channels(&self, hub: &Hub) {
-        let mut sums: HashMap<(Arc<str>, &'static str), u64> = HashMap::new();
-        for (key, n) in hub.stats().iter().flat_map(|worker| worker.channels()) {
-            *sums.entry(key).or_default() += n;
-        }
-        for ((app, kind), n) in sums {
-            self.channels.with_label_values(&[&*app, kind]).set(n as i64);
+        for (app, n) in channel_auth {
+            raise(&self.auth_failures.with_label_values(&[app, "channel_auth"]), n);
         }
     }
 
     fn take_over_backplane(&self, backplane: &dyn Backplane) {
+        for ((app, kind), n) in backplane.channels() {
+            self.channels.with_label_values(&[&*app, kind]).set(n as i64);
+        }
         let counters = backplane.counters();
         self.backplane_up.set((backplane.status() == LinkStatus::Up).into());
         raise(&self.backplane_messages.with_label_values(&["in"]), counters.messages_in);

@@ -22,7 +22,7 @@ use super::presence::{ERRANDS_MAX, Errand, Registration, Store};
 use super::scripts::Scripts;
 use super::settings::Settings;
 use super::wire::{self, Dropped, Message};
-use crate::topics::{Command, TopicId, Topics};
+use crate::topics::{Command, Heard, TopicId, Topics};
 use crate::{Ask, Item, LinkStatus, Workers};
 
 /// Pushes of one turn; then other tasks of the runtime have theirs.
@@ -96,6 +96,10 @@ impl Listener {
             complaints: HashMap::new(),
             pushes: VecDeque::new(),
         }
+    }
+
+    pub(super) fn heard(&self) -> Arc<Heard> {
+        self.topics.heard()
     }
 
     /// Never returns.

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
+use crate::topics::Heard;
 use crate::{Ask, Backplane, BoxFuture, Counters, Item, LinkStatus, PublishError, Workers};
 use inbox::{Call, Inbox};
 use keys::Keys;
@@ -64,6 +65,7 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         workers.clone(),
         status.clone(),
     );
+    let heard = listener.heard();
     let supervisor = Supervisor {
         settings,
         address,
@@ -74,10 +76,11 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         tally: tally.clone(),
     };
     let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
-    Ok(Arc::new(Redis { keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
+    Ok(Arc::new(Redis { heard, keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
 }
 
 struct Redis {
+    heard: Arc<Heard>,
     keys: Arc<Keys>,
     inbox: Arc<Inbox>,
     lane: Arc<Lane>,
@@ -131,6 +134,10 @@ impl Backplane for Redis {
 
     fn status(&self) -> LinkStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
+        self.heard.counts()
     }
 
     fn counters(&self) -> Counters {
