@@ -16,6 +16,7 @@ use crate::tools;
 
 /// As docker-compose.yml names it.
 const IMAGE: &str = "docker.io/library/fanfare:0.1.0";
+const LARAVEL: &str = "docker.io/library/fanfare-laravel:0.1.0";
 const IMAGE_MAX: u64 = 20 * 1024 * 1024;
 
 /// Sockets under load, and the time between two events.
@@ -34,6 +35,7 @@ pub(crate) fn run() -> Result<()> {
     let mut seen = Vec::new();
     lint(&engine)?;
     image(&engine, &mut seen)?;
+    engine.build_laravel(LARAVEL)?;
     engine.start()?;
     // What an earlier run left behind.
     quietly(&engine, &["down", "--timeout", "2", "--remove-orphans"]);
@@ -92,6 +94,7 @@ fn cluster(engine: &Engine, address: SocketAddr, seen: &mut Vec<String>) -> Resu
             if tries > 1 { format!(" (try {tries}: the names of new containers take a while)") } else { String::new() };
         seen.push(format!("{said}{again}"));
     }
+    laravel(engine, address, seen)?;
     let load = Load::start(engine, address)?;
     load.wait_until_all_hear()?;
     std::thread::sleep(Duration::from_secs(2));
@@ -103,6 +106,22 @@ fn cluster(engine: &Engine, address: SocketAddr, seen: &mut Vec<String>) -> Resu
     seen.push(format!("the stopped node ended with code {code}"));
     load.end(seen)?;
     stop(engine, code, seen)
+}
+
+/// What the profile's Laravel broadcasts is heard through the load balancer.
+fn laravel(engine: &Engine, address: SocketAddr, seen: &mut Vec<String>) -> Result<()> {
+    let patience = Duration::from_secs(20);
+    let mut socket = Socket::open(address, "/?channels=orders", patience).ok_or("no WebSocket at the load balancer")?;
+    shell::run(&mut engine.compose(&["--profile", "laravel", "up", "--no-build", "--no-deps", "--detach", "laravel"]))?;
+    let event = loop {
+        match socket.next() {
+            Heard::Text(text) if text.starts_with(r#"{"type":"event""#) => break text,
+            Heard::Text(_) => {}
+            other => return Err(format!("waiting for what Laravel broadcasts: {other:?}")),
+        }
+    };
+    seen.push(format!("Laravel's `redis` broadcaster, heard through the load balancer: {event}"));
+    engine.ask(&["stop", "--time", "5", "fanfare-laravel-1"]).map(drop)
 }
 
 /// The answer, and the number of tries. Podman's DNS loses questions while containers start, each for 5 s.

@@ -16,7 +16,7 @@ use crate::shell::{self, Result};
 use crate::tools::{self, told};
 
 /// Programs that must be there, and Debian's packages that have them.
-const NEEDS: [(&str, &str); 8] = [
+const NEEDS: [(&str, &str); 9] = [
     ("podman", "podman"),
     ("runc", "runc"),
     ("netavark", "netavark"),
@@ -25,6 +25,7 @@ const NEEDS: [(&str, &str); 8] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// An image that others make, as far as our files see it: programs, and what runs without further words.
@@ -47,6 +48,8 @@ const STAND_INS: [StandIn; 2] = [
 /// What the toolchain image is: its folders are this machine's own, mounted for reading while something runs in it.
 const RUST: &str = "rust:1.95-bookworm";
 const MOUNTED: [&str; 3] = ["/usr", "/etc/ssl", "/etc/alternatives"];
+
+const DEBIAN: &str = "debian:bookworm-slim";
 
 /// Ends with the value: the socket's process, and the health checks.
 pub(crate) struct Engine {
@@ -174,6 +177,28 @@ impl Engine {
             build.args(["--volume", &format!("{path}:{path}:ro")]);
         }
         shell::run(build.args(["--file", "deploy/Dockerfile", "--tag", tag, "."]))
+    }
+
+    /// Builds the image of the `laravel` profile, on a Debian made by Debian's own installer. How this machine reaches
+    /// Debian's packages is handed through.
+    pub(crate) fn build_laravel(&self, tag: &str) -> Result<()> {
+        let folder = self.folder.join("debian");
+        let shown = folder.display().to_string();
+        if !folder.join("etc/debian_version").is_file() {
+            self.empty_folder("debian")?;
+            let install = ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", &shown];
+            shell::run(&mut shell::command(&install))?;
+            // Devices cannot be copied into an image, and every container brings its own.
+            shell::run(&mut shell::command(&["rm", "-rf", &format!("{shown}/dev")]))?;
+        }
+        for path in ["/etc/apt/apt.conf.d", "/etc/apt/auth.conf.d", "/etc/ssl/certs/ca-certificates.crt"] {
+            if Path::new(path).exists() {
+                shell::run(&mut shell::command(&["cp", "-rLT", path, &format!("{shown}{path}")]))?;
+            }
+        }
+        self.image(DEBIAN, "debian", "")?;
+        let build = ["build", "--format", "docker", "--isolation", "chroot", "--network", "host", "--tag", tag];
+        shell::run(self.podman(&build).arg("deploy/laravel"))
     }
 
     /// An image of programs of this machine and the libraries they need.
