@@ -53,7 +53,13 @@ fn quietly(engine: &Engine, words: &[&str]) {
     let _ = engine.compose(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
+/// Everything that its own program can read without running it; the samples for machines without containers too.
 fn lint(engine: &Engine) -> Result<()> {
+    for sample in ["deploy/haproxy/compose.cfg", "deploy/haproxy/haproxy.cfg"] {
+        shell::run(&mut shell::command(&["haproxy", "-c", "-f", sample]))?;
+    }
+    let nginx = shell::root().join("deploy/nginx/nginx.conf").display().to_string();
+    shell::run(&mut shell::command(&["nginx", "-q", "-t", "-c", &nginx]))?;
     let hadolint = tools::program("hadolint")?.display().to_string();
     shell::run(&mut shell::command(&[&hadolint, "deploy/Dockerfile", "deploy/laravel/Dockerfile"]))?;
     shell::run(&mut engine.compose(&["--profile", "laravel", "config", "--quiet"]))

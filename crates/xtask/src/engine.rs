@@ -16,7 +16,7 @@ use crate::shell::{self, Result};
 use crate::tools::{self, told};
 
 /// Programs that must be there, and Debian's packages that have them.
-const NEEDS: [(&str, &str); 9] = [
+const NEEDS: [(&str, &str); 10] = [
     ("podman", "podman"),
     ("runc", "runc"),
     ("netavark", "netavark"),
@@ -25,6 +25,7 @@ const NEEDS: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
     ("debootstrap", "debootstrap"),
 ];
 
