@@ -22,17 +22,22 @@ const EXPECTED: [(&str, &[&str]); 3] = [
     ("single", &["replicas: 1", "terminationGracePeriodSeconds: 30", "secret_file = \"/secrets/apps/main\""]),
 ];
 
-/// Every render has these: the "restricted" profile, probes on the admin port, a preStop without a shell.
-const ALWAYS: [&str; 9] = [
+/// Every render has these: probes on the admin port, a preStop without a shell, a test.
+const ALWAYS: [&str; 4] = [
+    "sleep: {seconds: ",
+    "httpGet: {path: /live, port: internal}",
+    "httpGet: {path: /ready, port: internal}",
+    "helm.sh/hook: test",
+];
+
+/// Every pod has these: what Kubernetes' "restricted" profile asks for, and more.
+const PODS: [&str; 6] = [
     "runAsNonRoot: true",
     "readOnlyRootFilesystem: true",
     "allowPrivilegeEscalation: false",
     "type: RuntimeDefault",
     "automountServiceAccountToken: false",
-    "sleep: {seconds: ",
-    "httpGet: {path: /live, port: internal}",
-    "httpGet: {path: /ready, port: internal}",
-    "helm.sh/hook: test",
+    "memory: ",
 ];
 
 /// Values with a mistake, and what must be said of it.
@@ -134,6 +139,11 @@ impl Chart {
         if let Some(absent) = ALWAYS.iter().chain(own).find(|words| !text.contains(**words)) {
             return Err(format!("{}: `{absent}` is not in what it renders to", values.display()));
         }
+        for object in text.split("\n---").filter(|object| has_pod(object)) {
+            if let Some(absent) = PODS.iter().find(|words| !object.contains(**words)) {
+                return Err(format!("{}: a pod without `{absent}`:\n{object}", values.display()));
+            }
+        }
         let file = self.out.join(format!("{name}.yaml"));
         fs::write(&file, &text).map_err(told(&file))?;
         self.read_settings(&name, &text, binary)?;
@@ -170,6 +180,10 @@ impl Chart {
             (false, false) => Err(format!("--set {values}: must be refused with `{words}`, and is with: {said}")),
         }
     }
+}
+
+fn has_pod(object: &str) -> bool {
+    object.lines().any(|line| ["kind: Deployment", "kind: Pod"].contains(&line))
 }
 
 /// The text of `fanfare.toml` in the ConfigMap.
