@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod commands;
+mod gateway_auth;
 mod laravel;
 mod metrics;
 mod order;

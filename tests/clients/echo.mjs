@@ -1,6 +1,7 @@
 // One Laravel Echo over pusher-js, driven by JSON lines.
 //
-// node echo.mjs '{"host","port","key","id","secret"}'; then on standard input one object a line:
+// node echo.mjs '{"host","port","key","id","secret",("token")}'; with a token the auth endpoint of the host is asked with it,
+// else signatures are made here. Then on standard input one object a line:
 //   {"do":"listen","channel","event"}   `channel` with its prefix, `event` as an application writes it
 //   {"do":"join","channel","user":{"user_id","user_info"}}
 // Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"subscribed","channel"}, {"kind":"event","channel",
@@ -11,13 +12,22 @@ import Echo from 'laravel-echo';
 import Client from 'pusher-js';
 import Server from 'pusher';
 
-const { host, port, key, id, secret } = JSON.parse(process.argv[2]);
+const { host, port, key, id, secret, token } = JSON.parse(process.argv[2]);
 const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: false });
 const users = new Map();
 
 function tell(object) {
   process.stdout.write(JSON.stringify(object) + '\n');
 }
+
+const signing = {
+  authorizer: (channel) => ({
+    authorize: (socketId, callback) => {
+      callback(null, backEnd.authorizeChannel(socketId, channel.name, users.get(channel.name)));
+    },
+  }),
+};
+const asking = { authEndpoint: `http://${host}:${port}/broadcasting/auth`, bearerToken: token };
 
 const echo = new Echo({
   broadcaster: 'pusher',
@@ -28,11 +38,7 @@ const echo = new Echo({
   wsPort: port,
   forceTLS: false,
   enabledTransports: ['ws', 'wss'],
-  authorizer: (channel) => ({
-    authorize: (socketId, callback) => {
-      callback(null, backEnd.authorizeChannel(socketId, channel.name, users.get(channel.name)));
-    },
-  }),
+  ...(token ? asking : signing),
 });
 
 echo.connector.pusher.connection.bind('state_change', ({ current }) => {

@@ -24,8 +24,17 @@ impl Browser {
         Self::run("echo.mjs", node)
     }
 
+    /// Connects with Laravel Echo, which asks the node's auth endpoint with this bearer token.
+    pub(crate) fn with_echo_and_token(node: &Node, token: &str) -> Self {
+        Self::start("echo.mjs", &mut script_with("echo.mjs", node, json!({ "token": token })))
+    }
+
     fn run(name: &str, node: &Node) -> Self {
-        let process = Process::spawn(name, &mut script(name, node));
+        Self::start(name, &mut script(name, node))
+    }
+
+    fn start(name: &str, command: &mut Command) -> Self {
+        let process = Process::spawn(name, command);
         let mut browser = Self { process, socket_id: String::new() };
         let connected = browser.until(|told| told["state"] == "connected");
         browser.socket_id = connected["socket_id"].as_str().expect("a socket id").to_owned();
@@ -74,14 +83,22 @@ impl Browser {
 
 /// A script of `tests/clients`, told where the node is and who the app is.
 pub(crate) fn script(name: &str, node: &Node) -> Command {
+    script_with(name, node, json!({}))
+}
+
+/// The same, told more.
+fn script_with(name: &str, node: &Node, more: Value) -> Command {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");
-    let target = json!({
+    let mut target = json!({
         "host": node.address.ip().to_string(),
         "port": node.address.port(),
         "key": KEY,
         "id": APP_ID,
         "secret": SECRET,
     });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        target[key] = value.clone();
+    }
     let mut command = Command::new("node");
     command.current_dir(folder).arg(name).arg(target.to_string());
     command

@@ -1,12 +1,15 @@
 //! A real Laravel application that broadcasts, in a PHP process.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::ports;
 use super::process::Process;
 use super::redis::Redis;
+use super::wait::until;
 
 pub(crate) struct Laravel(Process);
 
@@ -47,5 +50,23 @@ impl Laravel {
 
     pub(crate) fn done(&self) {
         assert_eq!(self.0.line().as_deref(), Some("done"), "{:#?}", self.0.log());
+    }
+}
+
+/// The same application as a web server that says who may listen to what, and signs nothing.
+pub(crate) struct LaravelSite {
+    pub(crate) port: u16,
+    _process: Process,
+}
+
+impl LaravelSite {
+    pub(crate) fn start() -> Self {
+        let port = ports::free();
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel/site.php");
+        let mut command = Command::new("php");
+        command.arg("-S").arg(format!("127.0.0.1:{port}")).arg(script);
+        let process = Process::spawn("php site.php", &mut command);
+        until("the site answers", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { port, _process: process }
     }
 }

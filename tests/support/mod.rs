@@ -5,6 +5,7 @@
 //! a later event on the same road.
 
 pub(crate) mod api;
+pub(crate) mod back_end;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;

@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::api;
+use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
 use crate::transport::websocket;
@@ -40,6 +42,7 @@ pub(crate) struct Door {
     pub(crate) worker: Rc<Worker>,
     pub(crate) apps: Arc<Apps>,
     pub(crate) api: api::Api,
+    pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: Arc<AtomicBool>,
     /// API requests without an answer yet, of the whole node.
@@ -89,9 +92,10 @@ impl Door {
     pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, handshake: Handshake) {
         let handshake = Cell::new(Some(handshake));
         let upgrade = RefCell::new(None);
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
         let service = service_fn(|request| {
             drop(handshake.take());
-            self.answer(request, &upgrade)
+            self.answer(request, peer, &upgrade)
         });
         let gate = Gate { io: TokioIo::new(stream), upgrade: &upgrade, held: Vec::new() };
         let connection = builder().serve_connection(gate, service).without_shutdown();
@@ -124,6 +128,7 @@ impl Door {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        peer: Option<IpAddr>,
         upgrade: &RefCell<Option<Upgrade>>,
     ) -> Result<Answer, Infallible> {
         let path = request.uri().path();
@@ -132,7 +137,10 @@ impl Door {
             None if path == "/up" => text(StatusCode::OK, "OK\n"),
             None => {
                 let _in_flight = InFlight::new(&self.in_flight);
-                self.api.answer(request, self.patience).await
+                match gateway_auth::Route::at(path) {
+                    Some(route) => self.gateway.answer(route, request, peer, self.patience).await,
+                    None => self.api.answer(request, self.patience).await,
+                }
             }
         };
         if self.draining.load(Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {

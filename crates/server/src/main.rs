@@ -6,6 +6,7 @@ mod banner;
 mod cli;
 mod commands;
 mod door;
+mod gateway_auth;
 mod listen;
 mod logs;
 mod metrics;

@@ -119,7 +119,7 @@ impl Metrics {
             ),
             auth_failures: make.counters(
                 "auth_failures_total",
-                "Wrong signatures, of requests and of subscriptions.",
+                "Wrong signatures of requests and subscriptions, and refusals by an application's auth endpoint.",
                 &["app", "kind"],
             ),
             backplane_up: make.gauge("backplane_up", "1 while this node hears and is heard."),

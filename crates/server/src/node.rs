@@ -20,6 +20,7 @@ use crate::admin::Admin;
 use crate::api::{Api, REQUESTS_MAX};
 use crate::banner;
 use crate::door::Door;
+use crate::gateway_auth::Gateway;
 use crate::listen::{self, Acceptor, Order};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -37,6 +38,7 @@ struct Node {
     hub: Arc<Hub>,
     backplane: Arc<dyn Backplane>,
     metrics: Arc<Metrics>,
+    gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     in_flight: Arc<AtomicUsize>,
     places: Arc<Semaphore>,
@@ -58,9 +60,10 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     let hub = Hub::new(hub_settings(&settings), &DIALECTS);
     let backplane = start_backplane(&settings, hub.clone())?;
     let metrics = Arc::new(Metrics::new(&apps));
+    let gateway = Arc::new(Gateway::new(&settings, metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
     let (in_flight, places) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)));
-    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, draining, in_flight, places, began });
+    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, gateway, draining, in_flight, places, began });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
     // Before the line that others wait for: from then on they may send signals.
@@ -200,6 +203,7 @@ impl Node {
             worker,
             apps: self.apps.clone(),
             api,
+            gateway: self.gateway.clone(),
             metrics: self.metrics.clone(),
             draining: self.draining.clone(),
             in_flight: self.in_flight.clone(),

@@ -2,7 +2,7 @@
 /** As much of a Laravel application as broadcasting needs, made of Laravel's own parts and its own settings. */
 
 require_once 'Illuminate/autoload.php';
-if ($argv[1] === 'predis') {
+if (($argv[1] ?? '') === 'predis') {
     require_once 'Predis/autoload.php';
 }
 require_once __DIR__ . '/OrderShipped.php';

@@ -113,25 +113,11 @@ impl Api {
             return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
         };
         let (head, body) = request.into_parts();
-        let body = self.read(body, patience).await?;
+        let body = read(body, self.body_bytes, patience).await?;
         self.authorize(&app, &head, &body)?;
         match rest {
             "/events" => events::publish(self, &app, &body).await,
             _ => events::publish_batch(self, &app, &body).await,
-        }
-    }
-
-    async fn read(&self, body: Incoming, patience: Duration) -> Result<Bytes, Refused> {
-        let max = self.body_bytes;
-        let too_large = || Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {max} bytes"));
-        if body.size_hint().lower() > max as u64 {
-            return Err(too_large());
-        }
-        match timeout(patience, Limited::new(body, max).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Refused::bad("The body ended too early")),
-            Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, "The body took too long".into())),
         }
     }
 
@@ -144,6 +130,23 @@ impl Api {
             self.metrics.auth_failed(&app.id, refused.kind);
             Refused(StatusCode::UNAUTHORIZED, refused.text)
         })
+    }
+}
+
+/// Reads a body of at most `max` bytes.
+///
+/// # Errors
+/// 413, 400 or 408, each with its text.
+pub(crate) async fn read(body: Incoming, max: usize, patience: Duration) -> Result<Bytes, Refused> {
+    let too_large = || Refused(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is larger than {max} bytes"));
+    if body.size_hint().lower() > max as u64 {
+        return Err(too_large());
+    }
+    match timeout(patience, Limited::new(body, max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refused::bad("The body ended too early")),
+        Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, "The body took too long".into())),
     }
 }
 
@@ -160,7 +163,7 @@ fn error_body(text: &str) -> Bytes {
 }
 
 /// Methods that a client invents must not make metrics of their own.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -2,22 +2,41 @@
 
 use std::path::Path;
 
+use hyper::header::HeaderName;
 use model::{App, AppLimits, ClientEvents, OnGap, Secret};
 
 use super::problem::Problem;
-use super::value::{Scalar, read_redis_url, read_secret};
+use super::value::{Scalar, listed, read_redis_url, read_secret};
 use super::values::Values;
+use crate::gateway_auth::Target;
 
 /// An app under the name that the operator gave its table.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedApp {
     pub name: String,
     pub app: App,
+    pub back_end: BackEnd,
+}
+
+/// How the auth endpoints ask an app's own back end.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct BackEnd {
+    /// Who may listen to a channel is asked here. `None`: the endpoint is off.
+    pub channels: Option<Target>,
+    /// Who a user is, is asked here. `None`: the endpoint is off.
+    pub users: Option<Target>,
+    /// Headers that are forwarded beside the usual ones.
+    pub headers: Vec<HeaderName>,
+    /// In lower case.
+    pub origins: Vec<String>,
 }
 
 /// Builds the apps from values that were found complete.
 pub(crate) fn build(values: &Values) -> Vec<NamedApp> {
-    let build = |name: &String| NamedApp { name: name.clone(), app: app(values, &format!("apps.{name}")) };
+    let build = |name: &String| {
+        let table = format!("apps.{name}");
+        NamedApp { name: name.clone(), app: app(values, &table), back_end: back_end(values, &table) }
+    };
     values.apps.iter().map(|(name, _)| build(name)).collect()
 }
 
@@ -47,6 +66,19 @@ fn app(values: &Values, table: &str) -> App {
             user_info_bytes: whole("user_info_bytes"),
         },
     }
+}
+
+fn back_end(values: &Values, table: &str) -> BackEnd {
+    let text = |key: &str| values.text(&format!("{table}.{key}"));
+    // Checked when they were read.
+    let target = |key: &str| Target::parse(text(key)).ok();
+    let (channels, users) = (target("auth_url"), target("user_auth_url"));
+    let mut origins: Vec<String> = listed(text("allowed_origins")).map(str::to_lowercase).collect();
+    if origins.is_empty() {
+        origins.extend([&channels, &users].into_iter().flatten().map(Target::origin));
+    }
+    let headers = listed(text("auth_headers")).filter_map(|name| name.parse().ok()).collect();
+    BackEnd { channels, users, headers, origins }
 }
 
 /// What stands before the app's channel names in Redis.

@@ -175,7 +175,13 @@ fn written(value: &Spanned<DeValue<'_>>) -> Written {
         },
         DeValue::Boolean(_) => Written::Other("true or false"),
         DeValue::Datetime(_) => Written::Other("a date"),
-        DeValue::Array(_) => Written::Other("a list"),
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                _ => None,
+            });
+            texts.collect::<Option<_>>().map_or(Written::Other("a list of other things than text"), Written::List)
+        }
         DeValue::Table(_) => Written::Other("a table"),
     }
 }

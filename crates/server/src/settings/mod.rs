@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use model::Secret;
 
-pub(crate) use apps::NamedApp;
+pub(crate) use apps::{BackEnd, NamedApp};
 use layer::Layer;
 pub(crate) use print::{docs, effective, example};
 pub(crate) use problem::{Problem, Problems};
@@ -98,6 +98,10 @@ pub(crate) struct Limits {
     pub http_body_bytes: usize,
     pub handshake: Duration,
     pub handshakes: usize,
+    /// Requests to applications at a time.
+    pub auth_requests: usize,
+    /// `limits.auth_seconds`.
+    pub auth: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -206,6 +210,8 @@ fn limits(values: &Values) -> Limits {
         http_body_bytes: size("http_body_bytes"),
         handshake: values.seconds("limits.handshake_seconds"),
         handshakes: size("handshakes"),
+        auth_requests: size("auth_requests"),
+        auth: values.seconds("limits.auth_seconds"),
     }
 }
 

@@ -191,6 +191,9 @@ fn unit(row: &Row) -> String {
         Kind::Secret => "secret text".to_owned(),
         Kind::SecretFile => "path".to_owned(),
         Kind::RedisUrl => "URL, secret".to_owned(),
+        Kind::HttpUrl => "URL".to_owned(),
+        Kind::HeaderNames => "names of headers".to_owned(),
+        Kind::Origins => "origins".to_owned(),
         Kind::Filter => "filter".to_owned(),
     }
 }

@@ -45,6 +45,12 @@ pub(crate) enum Kind {
     Namespace,
     /// What stands before an app's channel names in Redis. May be empty.
     Prefix,
+    /// `http://host[:port]/path`; empty for none.
+    HttpUrl,
+    /// Names of HTTP headers: a list in the file, or text with commas.
+    HeaderNames,
+    /// Origins of pages: a list in the file, or text with commas.
+    Origins,
     /// Directives for the log filter.
     Filter,
 }
@@ -78,7 +84,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 45] = [
+pub(crate) const TABLE: [Row; 51] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
@@ -107,6 +113,8 @@ pub(crate) const TABLE: [Row; 45] = [
     row("limits.http_body_bytes", BYTES, Whole(1_048_576), "The largest body of an HTTP request."),
     row("limits.handshake_seconds", PERIOD, Seconds(10.0), "How long a new connection may take to say what it wants."),
     row("limits.handshakes", COUNT, Whole(1_024), "New connections at a time that have not said it yet. More: new ones are refused."),
+    row("limits.auth_requests", Kind::Count { min: 1, max: 100_000 }, Whole(64), "Requests of the auth endpoints to applications at a time. More wait their turn; beyond 1,024 waiting: 503."),
+    row("limits.auth_seconds", PERIOD, Seconds(5.0), "How long such a request may take, its turn included; then 504, or 503 when its turn never came."),
 
     row("drain.grace", WAIT, Seconds(5.0), "At a stop: how long the node still accepts, while load balancers learn of it."),
     row("drain.seconds", WAIT, Seconds(20.0), "At a stop: over how long the connections are closed, so that they do not all come back at once."),
@@ -124,6 +132,10 @@ pub(crate) const TABLE: [Row; 45] = [
     row("apps.NAME.client_events", Kind::Choice(&["off", "members", "all"]), Text("members"), "Who may send client events on private and presence channels: nobody, whoever is subscribed, any connection."),
     row("apps.NAME.activity_timeout", Kind::Count { min: 1, max: 3_600 }, Whole(30), "Seconds of silence after which a client is asked whether it lives. Whole seconds: clients are told."),
     row("apps.NAME.on_gap", Kind::Choice(&["notice", "close"]), Text("notice"), "When messages were lost: tell the client, or close so that it comes back and loads anew."),
+    row("apps.NAME.auth_url", Kind::HttpUrl, Text(""), "The application's own endpoint that says who may listen to a channel, for back ends that do not sign (Laravel's `redis` driver): `http://127.0.0.1:8000/broadcasting/auth`. `/broadcasting/auth` of this node asks it and signs. Empty: off."),
+    row("apps.NAME.user_auth_url", Kind::HttpUrl, Text(""), "The same for `/broadcasting/user-auth`: the endpoint that says who the user is. Empty: off."),
+    row("apps.NAME.auth_headers", Kind::HeaderNames, Text(""), "Headers that those two endpoints forward beside the usual ones, such as `X-Tenant`. A list, or text with commas."),
+    row("apps.NAME.allowed_origins", Kind::Origins, Text(""), "Origins whose pages may ask those two endpoints, such as `https://shop.example`. A list, or text with commas. Empty: the origin of `auth_url`. Pages that this node's own host name served may always."),
     row("apps.NAME.channels_per_connection", COUNT, Whole(1_000), "The most channels a connection may be subscribed to."),
     row("apps.NAME.members", COUNT, Whole(100), "The most members of a presence channel, cluster-wide."),
     row("apps.NAME.event_bytes", BYTES, Whole(10_240), "The most data of an event, over the HTTP API and from clients."),

@@ -25,6 +25,8 @@ fn another(row: &Row) -> String {
         (Kind::Choice(words), _) => format!("{:?}", words[words.len() - 1]),
         (Kind::RedisUrl, _) => "\"redis://localhost:7/7\"".to_owned(),
         (Kind::Filter, _) => "\"debug\"".to_owned(),
+        (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
+        (Kind::Origins, _) => "\"http://other\"".to_owned(),
 
         _ => "\"other\"".to_owned(),
     }
@@ -196,6 +198,33 @@ fn what_is_wrong_is_said_with_place_key_and_remedy() {
     check(&APP.replace("\"1\"", "1"), "f.toml:2:6: apps.main.id: is a number; write");
     check(&APP.replace("\"k\"", "\"a/b\""), "f.toml:3:7: apps.main.key: \"a/b\" cannot stand in a URL; write");
     check(&APP.replace("\"s\"", "\"***\""), "f.toml:4:10: apps.main.secret: is the mask that print-config prints");
+}
+
+#[test]
+fn who_asks_the_application_for_whom_is_checked() {
+    let back_end = |lines: &str| read(&format!("{APP}{lines}"), &[]).unwrap().apps[0].back_end.clone();
+    assert!(back_end("").channels.is_none() && back_end("").origins.is_empty());
+    let by_default = back_end("auth_url = \"http://App.test:80/x\"\nuser_auth_url = \"http://app.test:8000\"");
+    assert_eq!(by_default.origins, ["http://app.test", "http://app.test:8000"]);
+    let listed =
+        back_end("auth_url = \"http://a\"\nallowed_origins = [\"https://Shop.test\", \"capacitor://localhost\"]");
+    assert_eq!(listed.origins, ["https://shop.test", "capacitor://localhost"]);
+    assert_eq!(back_end("auth_headers = \"X-Tenant, x-locale\"").headers, ["x-tenant", "x-locale"]);
+    let wrong = |line: &str, why: &str| {
+        let found = problems(&format!("{APP}{line}"), &[]);
+        assert!(found.len() == 1 && found[0].contains(why), "{line}: {found:#?}");
+    };
+    wrong("auth_url = \"https://app.test/broadcasting/auth\"", "TLS, which is not spoken to applications yet");
+    wrong("auth_url = [\"http://a\"]", "is a list; write a URL");
+    wrong("allowed_origins = [\"*\"]", "origins that are not known");
+    wrong("allowed_origins = \"shop.test\"", "is no origin");
+    wrong("allowed_origins = \"https://shop.test/\"", "without a path");
+    wrong("allowed_origins = [1]", "a list of other things than text");
+    for name in ["Host", "content-length", "Transfer-Encoding", "X-Forwarded-For", "Proxy-Authorization", "connection"]
+    {
+        wrong(&format!("auth_headers = [\"{name}\"]"), "never forwarded");
+    }
+    wrong("auth_headers = [\"X:\"]", "no name of a header");
 }
 
 #[test]

@@ -6,9 +6,11 @@
 use std::net::SocketAddr;
 
 use fanfare_publisher::RedisUrl;
+use hyper::header::HeaderName;
 use model::Secret;
 
 use super::table::{Fallback, Kind, Row};
+use crate::gateway_auth::{self, Target};
 
 /// What somebody wrote, before we know what it should be.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +21,8 @@ pub(crate) enum Written {
     Fraction(f64),
     /// From the environment or a flag, where there are no quotes: a number or text, as the setting wants.
     Plain(String),
+    /// Texts in brackets, in the file.
+    List(Vec<String>),
     /// What no setting is: its name with its article.
     Other(&'static str),
 }
@@ -51,6 +55,10 @@ impl Kind {
         matches!(self, Self::Secret | Self::RedisUrl)
     }
 
+    fn is_list(self) -> bool {
+        matches!(self, Self::HeaderNames | Self::Origins)
+    }
+
     fn is_number(self) -> bool {
         matches!(self, Self::Count { .. } | Self::Bytes { .. } | Self::Seconds { .. })
     }
@@ -62,6 +70,8 @@ impl Row {
     pub(crate) fn read(&self, written: &Written) -> Result<Scalar, String> {
         match written {
             Written::Other(what) => Err(format!("is {what}; write {}", self.wanted())),
+            Written::List(texts) if self.kind.is_list() => self.read_text(&texts.join(", ")),
+            Written::List(_) => Err(format!("is a list; write {}", self.wanted())),
             _ if self.kind.is_number() => self.read_number(written),
             Written::Quoted(text) | Written::Plain(text) => self.read_text(text),
             Written::Whole(_) | Written::Fraction(_) => Err(format!("is a number; write {}", self.wanted())),
@@ -78,7 +88,7 @@ impl Row {
                 Err(_) => return Err(self.not_a_number(text)),
             },
             Written::Quoted(text) => return Err(self.not_a_number(text)),
-            Written::Other(what) => return Err(format!("is {what}; write {}", self.wanted())),
+            Written::Other(_) | Written::List(_) => return Err(format!("is no number; write {}", self.wanted())),
         };
         let (min, max) = match self.kind {
             Kind::Count { min, max } => (min as f64, max as f64),
@@ -137,6 +147,10 @@ impl Row {
             Kind::SecretFile => plain(),
             Kind::RedisUrl => read_redis_url(text),
             Kind::Namespace | Kind::Prefix => self.read_name_start(text),
+            Kind::HttpUrl if text.is_empty() => plain(),
+            Kind::HttpUrl => Target::parse(text).and_then(|_| plain()),
+            Kind::HeaderNames => check_header_names(text).and_then(|()| plain()),
+            Kind::Origins => check_origins(text).and_then(|()| plain()),
             Kind::Filter => match crate::logs::check(text) {
                 Ok(()) => plain(),
                 Err(why) => Err(format!("{why}; write {}", wanted())),
@@ -181,6 +195,9 @@ impl Row {
             Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
             Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
             Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),
+            Kind::HttpUrl => "a URL such as \"http://127.0.0.1:8000/broadcasting/auth\"".to_owned(),
+            Kind::HeaderNames => "names of HTTP headers, such as [\"X-Tenant\"]".to_owned(),
+            Kind::Origins => "origins, such as [\"https://shop.example\"]".to_owned(),
             Kind::Filter => "a level (\"error\", \"warn\", \"info\", \"debug\", \"trace\") and exceptions, such as \
                              \"info,hub=debug\""
                 .to_owned(),
@@ -213,6 +230,38 @@ fn in_units(text: &str, units: &[(&str, f64)]) -> Option<f64> {
 
 fn is_identifier(text: &str) -> bool {
     (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%&:\"\\".contains(&b))
+}
+
+/// The parts of a list written as text.
+pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ']).filter(|part| !part.is_empty())
+}
+
+fn check_header_names(text: &str) -> Result<(), String> {
+    for part in listed(text) {
+        match part.parse::<HeaderName>() {
+            Ok(name) if gateway_auth::may_be_forwarded(&name) => {}
+            Ok(_) => return Err(format!("{part:?} is never forwarded: HTTP or proxies write it; leave it out")),
+            Err(_) => return Err(format!("{part:?} is no name of a header; write one such as \"X-Tenant\"")),
+        }
+    }
+    Ok(())
+}
+
+fn check_origins(text: &str) -> Result<(), String> {
+    const EXAMPLE: &str =
+        "write each as a browser sends it, such as \"https://shop.example\" or \"http://localhost:5173\"";
+    for part in listed(text) {
+        if part.contains('*') {
+            let why = "any page could ask with its visitor's cookies";
+            return Err(format!("{part:?} would allow origins that are not known ({why}); {EXAMPLE}"));
+        }
+        let rest = part.split_once("://").map(|(scheme, rest)| (scheme.is_empty(), rest));
+        if !rest.is_some_and(|(bare, rest)| !bare && !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])) {
+            return Err(format!("{part:?} is no origin; {EXAMPLE}, without a path"));
+        }
+    }
+    Ok(())
 }
 
 /// What `print-config` prints in place of a secret.
