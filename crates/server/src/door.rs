@@ -23,10 +23,11 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use model::dialect::Goodbye;
 use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::api;
@@ -61,7 +62,7 @@ const HEAD_BYTES: usize = 64 << 10;
 
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_BYTES);
+    builder.max_buf_size(HEAD_BYTES);
     builder
 }
 
@@ -89,13 +90,17 @@ enum Upgrade {
 
 impl Door {
     /// Serves one socket until it is closed or has become a WebSocket, which then has a task of its own.
-    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, handshake: Handshake) {
+    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, peer: IpAddr, handshake: Handshake) {
         let handshake = Cell::new(Some(handshake));
         let upgrade = RefCell::new(None);
-        let peer = stream.peer_addr().ok().map(|address| address.ip());
-        let service = service_fn(|request| {
+        // When the client must have sent the head of its next request; none while one is being answered.
+        let deadline = Cell::new(Some(Instant::now() + self.patience));
+        let service = service_fn(async |request| {
             drop(handshake.take());
-            self.answer(request, peer, &upgrade)
+            deadline.set(None);
+            let answer = self.answer(request, peer, &upgrade).await;
+            deadline.set(Some(Instant::now() + IDLE));
+            answer
         });
         let gate = Gate { io: TokioIo::new(stream), upgrade: &upgrade, held: Vec::new() };
         let connection = builder().serve_connection(gate, service).without_shutdown();
@@ -103,7 +108,11 @@ impl Door {
         let parts = loop {
             tokio::select! {
                 parts = &mut connection => break parts,
-                () = tokio::time::sleep(self.patience), if is_some(&handshake) => if is_some(&handshake) { return },
+                () = sleep_until(deadline.get().unwrap_or_else(|| Instant::now() + IDLE)) => {
+                    if deadline.get().is_some_and(|deadline| deadline <= Instant::now()) {
+                        return;
+                    }
+                }
             }
         };
         // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
@@ -128,7 +137,7 @@ impl Door {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: Option<IpAddr>,
+        peer: IpAddr,
         upgrade: &RefCell<Option<Upgrade>>,
     ) -> Result<Answer, Infallible> {
         let path = request.uri().path();
@@ -274,11 +283,4 @@ fn text(status: StatusCode, body: &str) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
-}
-
-fn is_some<T>(cell: &Cell<Option<T>>) -> bool {
-    let value = cell.take();
-    let is_some = value.is_some();
-    cell.set(value);
-    is_some
 }

@@ -1,7 +1,7 @@
 //! The door for clients: one acceptor that hands sockets to the workers in turn. Also where a node refuses and drains.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,7 +19,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a worker's thread is told.
 pub(crate) enum Order {
     /// A client, at its very beginning.
-    Serve(TcpStream, Handshake),
+    Serve(TcpStream, IpAddr, Handshake),
     Drain {
         spread: Duration,
         linger: Duration,
@@ -102,9 +102,9 @@ impl Accepting {
         let mut turn = 0;
         while !self.stopped.load(Relaxed) {
             match self.listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     turn = (turn + 1) % self.workers.len();
-                    self.hand_over(stream, turn);
+                    self.hand_over(stream, peer.ip(), turn);
                 }
                 Err(error) if is_shortage(&error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -116,14 +116,14 @@ impl Accepting {
         }
     }
 
-    fn hand_over(&self, stream: TcpStream, worker: usize) {
+    fn hand_over(&self, stream: TcpStream, peer: IpAddr, worker: usize) {
         if self.in_flight.fetch_add(1, Relaxed) >= self.handshakes_max {
             self.in_flight.fetch_sub(1, Relaxed);
             return refuse(stream, &self.metrics);
         }
         let handshake = Handshake(self.in_flight.clone());
-        if let Err(error) = self.workers[worker].try_send(Order::Serve(stream, handshake))
-            && let Order::Serve(stream, _) = error.into_inner()
+        if let Err(error) = self.workers[worker].try_send(Order::Serve(stream, peer, handshake))
+            && let Order::Serve(stream, ..) = error.into_inner()
         {
             refuse(stream, &self.metrics);
         }

@@ -172,11 +172,11 @@ impl Node {
         let door = Rc::new(self.door(worker.clone()));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Serve(stream, handshake) => {
+                Order::Serve(stream, peer, handshake) => {
                     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
                     // A socket that is dead already needs no service.
                     if let Ok(stream) = stream {
-                        tokio::task::spawn_local(door.clone().serve(stream, handshake));
+                        tokio::task::spawn_local(door.clone().serve(stream, peer, handshake));
                     }
                 }
                 Order::Drain { spread, linger, done } => {

@@ -167,7 +167,7 @@ impl Gateway {
         &self,
         route: Route,
         request: Request<Incoming>,
-        peer: Option<IpAddr>,
+        peer: IpAddr,
         patience: Duration,
     ) -> Answer {
         let began = Instant::now();
@@ -218,7 +218,7 @@ impl Gateway {
         route: Route,
         request: Request<Incoming>,
         page: &Page,
-        peer: Option<IpAddr>,
+        peer: IpAddr,
         patience: Duration,
     ) -> Told {
         let refused = |status, text: String| Told::from(Refused(status, text));
@@ -301,7 +301,7 @@ fn names(back_end: &BackEnd) -> impl Iterator<Item = HeaderName> {
 }
 
 /// The headers for the application: those of the list as they came, and ours.
-fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: Option<IpAddr>) -> HeaderMap {
+fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: IpAddr) -> HeaderMap {
     let mut to = HeaderMap::new();
     for name in names(back_end) {
         for value in from.get_all(&name) {
@@ -312,7 +312,7 @@ fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: Option<IpAddr>) -> Head
     to.insert(ACCEPT, HeaderValue::from_static("application/json"));
     to.insert(REQUESTED_WITH, HeaderValue::from_static("XMLHttpRequest"));
     // An address is no control character.
-    if let Some(peer) = peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok()) {
+    if let Ok(peer) = HeaderValue::from_str(&peer.to_string()) {
         to.insert(FORWARDED_FOR, peer);
     }
     to
@@ -340,7 +340,7 @@ mod tests {
             from.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let back_end = BackEnd { headers: vec![HeaderName::from_static("x-tenant")], ..BackEnd::default() };
-        let to = forwarded(&from, &back_end, Some([127, 0, 0, 1].into()));
+        let to = forwarded(&from, &back_end, [127, 0, 0, 1].into());
         let mut to: Vec<String> =
             to.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         to.sort();
