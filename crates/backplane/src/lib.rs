@@ -83,6 +83,8 @@ pub enum PublishError {
     TimedOut,
     /// No channel can have this name here: it would lead into the backplane's own.
     BadChannel,
+    /// As a message it would be larger than nodes take: of how many bytes at most.
+    TooLarge(usize),
     /// The backplane said no; its words.
     Refused(String),
 }

@@ -46,6 +46,7 @@ impl Shard {
         let text = match error {
             PublishError::TimedOut => "The client event may not have been published: no answer in time",
             PublishError::Unavailable => "The client event was not published, try again later",
+            PublishError::TooLarge(_) => "The client event is too large for the backplane",
             PublishError::BadChannel | PublishError::Refused(_) => "The client event was refused by the backplane",
         };
         let refusal = Refusal::new(Reason::Unavailable, text);

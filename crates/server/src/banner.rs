@@ -36,7 +36,7 @@ fn development(client: SocketAddr) -> String {
   no app is configured: serving the development app to this machine only
     id app-id, key app-key, secret app-secret
 
-Hear events, in a browser's console on any page:
+Hear events: open http://localhost:{port} in a browser, and in its console
   new WebSocket('ws://localhost:{port}/?channels=orders').onmessage = e => console.log(e.data)
 or with pusher-js:
   new Pusher('app-key', {{ wsHost: 'localhost', wsPort: {port}, forceTLS: false, enabledTransports: ['ws'], cluster: '' }})

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         Err(problems) => return commands::Failure::from(problems).tell(),
     };
     let _logs = logs::start(settings.log.format, &settings.log.level);
+    for warning in settings::warnings(&settings) {
+        tracing::warn!("{warning}");
+    }
     match node::run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::Failure::Failed(format!("{error:#}")).tell(),

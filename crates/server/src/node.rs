@@ -247,9 +247,11 @@ impl Node {
     async fn drain(&self, gently: bool, workers: &[mpsc::Sender<Order>], acceptor: &Acceptor) {
         let drain = &self.settings.drain;
         self.draining.store(true, Relaxed);
-        tracing::info!(grace = drain.grace.as_secs_f64(), seconds = drain.spread.as_secs_f64(), "draining");
         if gently {
+            tracing::info!(grace = drain.grace.as_secs_f64(), seconds = drain.spread.as_secs_f64(), "draining");
             tokio::time::sleep(drain.grace).await;
+        } else {
+            tracing::info!("closing without grace: interrupted");
         }
         acceptor.stop();
         let (spread, linger) = if gently { (drain.spread, drain.leave_linger) } else { Default::default() };

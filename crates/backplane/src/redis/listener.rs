@@ -180,6 +180,8 @@ impl Listener {
             registration: self.registration.clone(),
             pool: link.pool,
             tally: self.tally.clone(),
+            generation: link.generation,
+            pulse: self.pulse.clone(),
             fenced: tokio::sync::Notify::new(),
         });
         let mut tasks = JoinSet::new();

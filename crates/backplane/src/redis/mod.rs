@@ -65,7 +65,7 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         workers.clone(),
         status.clone(),
     );
-    let heard = listener.heard();
+    let (heard, max_payload) = (listener.heard(), settings.max_payload);
     let supervisor = Supervisor {
         settings,
         address,
@@ -76,10 +76,11 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         tally: tally.clone(),
     };
     let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
-    Ok(Arc::new(Redis { heard, keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
+    Ok(Arc::new(Redis { max_payload, heard, keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
 }
 
 struct Redis {
+    max_payload: usize,
     heard: Arc<Heard>,
     keys: Arc<Keys>,
     inbox: Arc<Inbox>,
@@ -127,6 +128,9 @@ impl Backplane for Redis {
             return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
+        if payload.len() > self.max_payload {
+            return Box::pin(std::future::ready(Err(PublishError::TooLarge(self.max_payload))));
+        }
         Tally::add(&self.tally.messages_out, 1);
         Tally::add(&self.tally.bytes_out, payload.len() as u64);
         self.lane.publish(topic.as_str().to_owned(), payload)

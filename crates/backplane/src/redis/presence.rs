@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use model::{RawJson, UserId};
 use redis::{RedisError, Script, ScriptInvocation, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::inbox::{Inbox, News};
 use super::keys::Keys;
+use super::link::Pulse;
 use super::scripts::Scripts;
 use super::settings::Settings;
 use super::{Tally, random};
@@ -66,6 +67,9 @@ pub(super) struct Store {
     pub pool: deadpool_redis::Pool,
     pub tally: Arc<Tally>,
     /// An operation was refused for its incarnation.
+    /// Of the link that this store belongs to.
+    pub generation: u64,
+    pub pulse: Arc<watch::Sender<Pulse>>,
     pub fenced: Notify,
 }
 
@@ -272,6 +276,10 @@ impl Store {
         let answer = timeout(self.settings.command_timeout, calling).await;
         match answer {
             Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) if error.to_ascii_lowercase().contains("readonly") => {
+                // Demoted where it stands: it takes subscriptions and publishes in silence, and no other node hears them.
+                Pulse::lose(&self.pulse, self.generation, "the server has become a replica");
+            }
             Ok(Err(error)) => warn!(%error, "a presence script failed; it is repeated"),
             Err(_) => warn!("a presence script got no answer; it is repeated"),
         }

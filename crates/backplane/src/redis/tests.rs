@@ -359,6 +359,30 @@ async fn a_killed_subscriber_link_is_replaced_at_once() {
 }
 
 #[tokio::test]
+async fn a_server_that_becomes_a_replica_where_it_stands_is_left() {
+    let (server, master) = (Server::start().await, Server::start().await);
+    let site = server.site();
+    let channel = key("plain");
+    site.ask(0, &channel, 1);
+    site.admitted(0, &channel, 1).await;
+    server.ask(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
+    until("left", || matches!(site.backplane.status(), LinkStatus::Down { .. })).await;
+    assert_eq!(site.backplane.publish(channel.clone(), event("x")).await, Err(PublishError::Unavailable));
+    server.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    until("back", || site.backplane.status() == LinkStatus::Up).await;
+    site.mark(&site, 0, &channel, "after").await;
+}
+
+#[tokio::test]
+async fn what_is_larger_than_nodes_take_is_not_published() {
+    let server = Server::start().await;
+    let site = site(Settings { max_payload: 1_000, ..server.settings() });
+    until("up", || site.backplane.status() == LinkStatus::Up).await;
+    let large = model::Event::new("e", model::RawJson::string(&"x".repeat(1_000)));
+    assert_eq!(site.backplane.publish(key("plain"), large).await, Err(PublishError::TooLarge(1_000)));
+}
+
+#[tokio::test]
 async fn a_queue_that_is_full_loses_the_link_and_says_so() {
     let server = Server::start().await;
     let site = site(Settings { queue_bytes: 20_000, ..server.settings() });
@@ -404,6 +428,8 @@ fn store(server: &Server, node: &str) -> Arc<Store> {
         registration: Arc::default(),
         pool: deadpool_redis::Pool::builder(manager).build().unwrap(),
         tally: Arc::default(),
+        generation: 0,
+        pulse: Arc::default(),
         fenced: Notify::new(),
     })
 }

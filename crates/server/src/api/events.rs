@@ -35,6 +35,9 @@ struct Batch<'a> {
     batch: Vec<&'a RawValue>,
 }
 
+/// Names that clients take for words of the protocol, and nodes for words of their own.
+const RESERVED: [&str; 3] = [INTERNAL_PREFIX, "pusher:", "pusher_internal:"];
+
 /// A checked publish.
 struct Publish {
     event: Event,
@@ -116,8 +119,8 @@ fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     if name.is_empty() || name.len() > NAME_MAX {
         return Err(bad("name has no or more than 200 bytes"));
     }
-    if name.starts_with(INTERNAL_PREFIX) {
-        return Err(bad("name begins with fanfare:, which is for events between nodes"));
+    if let Some(prefix) = RESERVED.iter().find(|prefix| name.starts_with(*prefix)) {
+        return Err(bad(&format!("name begins with {prefix}, which is the protocol's own")));
     }
     if present(body.info).is_some() {
         return Err(bad("info is not available in this version: publish without it"));

@@ -48,6 +48,10 @@ impl From<PublishError> for Refused {
         let text = match error {
             PublishError::Unavailable => "The event was not published: there is no connection to Redis now".into(),
             PublishError::BadChannel => return Self::bad("The channel's name is reserved"),
+            PublishError::TooLarge(max) => {
+                let text = format!("The event is larger than the {max} bytes that nodes take from Redis");
+                return Self(StatusCode::PAYLOAD_TOO_LARGE, text);
+            }
             PublishError::TimedOut => "Redis did not answer in time: the event may have been published".into(),
             PublishError::Refused(words) => format!("The event was not published, Redis answered: {words}"),
         };

@@ -17,6 +17,7 @@ pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
     check_unique(values, "key", &mut found);
     check_prefixes(values, &mut found);
     check_presence(values, &mut found);
+    check_doors(values, &mut found);
     let known: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let apps_in_doubt = known.iter().any(|key| key.starts_with("apps"));
     let new = |problem: &Problem| {
@@ -24,6 +25,17 @@ pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
         !known.contains(&problem.key) && !follows
     };
     problems.extend(found.into_iter().filter(new));
+}
+
+/// Two doors cannot be one. Port 0 is any free one.
+fn check_doors(values: &Values, found: &mut Vec<Problem>) {
+    let address = |name| values.text(name).parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    if let (Some(client), Some(admin)) = (address("server.listen"), address("server.admin"))
+        && client == admin
+    {
+        let text = format!("{admin} is server.listen already; write another port");
+        found.push(Problem::new(values.source("server.admin").place(), "server.admin", text));
+    }
 }
 
 fn is_local(values: &Values, name: &str) -> bool {
