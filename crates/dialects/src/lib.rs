@@ -1,6 +1,6 @@
 //! How each client family spells the words of `model`. Pure: no I/O, no clock, no randomness, no tables of their own.
 //!
-//! Adding a family: a file here, a row in [`DIALECTS`], a path in the server's `listen.rs`, and `docs/dialects/<name>.md`.
+//! Adding a family: a file here, a row in [`DIALECTS`], a path in the server's `door.rs`, and `docs/dialects/<name>.md`.
 
 use model::{Action, Dialect, Reason, State};
 

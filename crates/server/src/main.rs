@@ -26,7 +26,9 @@ fn main() -> ExitCode {
         Err(problems) => return commands::Failure::from(problems).tell(),
     };
     let _logs = logs::start(settings.log.format, &settings.log.level);
-    for warning in settings::warnings(&settings) {
+    // That the development node stands alone is what it is for, and the banner says so.
+    let expected = |warning: &settings::Problem| settings.development && warning.key == "redis.url";
+    for warning in settings::warnings(&settings).into_iter().filter(|warning| !expected(warning)) {
         tracing::warn!("{warning}");
     }
     match node::run(settings) {
