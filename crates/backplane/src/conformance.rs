@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, Reason, Roster};
 use tokio::sync::Notify;
 
-use crate::{Ask, AskMember, Backplane, Item, SubscriptionRef, Workers};
+use crate::{Ask, AskMember, Cluster, Item, SubscriptionRef, Workers};
 
 /// Longest wait for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
@@ -30,23 +30,27 @@ impl Workers for Recorder {
         self.items.lock().unwrap()[worker].push(item);
         self.changed.notify_waiters();
     }
+
+    fn connections(&self) -> std::collections::HashMap<Arc<str>, u64> {
+        Default::default()
+    }
 }
 
 /// One node: its backplane and two workers.
 pub(crate) struct Site {
-    pub backplane: Arc<dyn Backplane>,
+    pub backplane: Arc<dyn Cluster>,
     pub workers: Arc<Recorder>,
 }
 
 impl Site {
-    pub(crate) fn new(start: impl FnOnce(Arc<dyn Workers>) -> Arc<dyn Backplane>) -> Self {
+    pub(crate) fn new(start: impl FnOnce(Arc<dyn Workers>) -> Arc<dyn Cluster>) -> Self {
         let workers = Arc::new(Recorder { items: Mutex::new(vec![Vec::new(); 2]), changed: Notify::new() });
         Self { backplane: start(workers.clone()), workers }
     }
 
     pub(crate) fn ask(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None });
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: false });
     }
 
     pub(crate) fn ask_member(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32, user: &str) {
@@ -57,7 +61,7 @@ impl Site {
         let info = RawJson::parse(&format!("{{\"name\":\"{user} \\u00eb\"}}"));
         let member = Some(AskMember { member: Member { id: user.into(), info }, members_max: max });
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member });
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member, roster: true });
     }
 
     /// Waits until the items of a worker hold what is looked for.
@@ -137,6 +141,8 @@ pub(crate) fn said(items: &[Item], of: &ChannelKey) -> Vec<String> {
             Broadcast::Event(event) => event.name.to_string(),
             Broadcast::Joined(member) => format!("+{}", member.id),
             Broadcast::Left(user) => format!("-{user}"),
+            Broadcast::Count(n) => format!("={n}"),
+            Broadcast::Terminate => "terminate".to_owned(),
             Broadcast::Gap => "gap".to_owned(),
         }),
         Item::Admit { channel, subscription, roster, .. } if **channel == *of => {

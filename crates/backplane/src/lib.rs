@@ -5,11 +5,15 @@
 //!
 //! Nothing here waits for a worker: pushing is a bounded queue's affair, and the queue answers for "full" (see [`Item`]).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
-use model::{ChannelKey, Delivery, Event, Member, Position, Refusal, Roster, UserId};
+use model::webhook::{Happening, Job};
+use model::{App, ChannelKey, ChannelName, Delivery, Event, Member, Position, Refusal, Roster, UserId, WebhookKinds};
 
 mod attendance;
 #[cfg(test)]
@@ -34,8 +38,10 @@ pub struct SubscriptionRef {
 pub struct Ask {
     pub channel: Arc<ChannelKey>,
     pub subscription: SubscriptionRef,
-    /// On presence channels.
+    /// On presence channels, and on the channel of a signed-in user.
     pub member: Option<AskMember>,
+    /// Hears who comes and goes without being there: the roster is wanted, with or without a member.
+    pub roster: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,11 +64,26 @@ pub enum Item {
         subscription: SubscriptionRef,
         roster: Option<Arc<Roster>>,
         position: Option<Position>,
+        /// What a cache channel holds.
+        cached: Cached,
+        /// The node's subscriptions of this channel: a worker adds one for each that it admits, and takes it off again.
+        count: Arc<AtomicU32>,
     },
     /// The other answer to an [`Ask`].
     Refuse { channel: Arc<ChannelKey>, subscription: SubscriptionRef, refusal: Refusal },
     /// The link to the backplane was lost and is back: any channel may have missed messages just before this.
     LinkGap,
+}
+
+/// What a newcomer to a cache channel is given.
+#[derive(Clone, Default, Debug)]
+pub enum Cached {
+    /// The channel keeps nothing.
+    #[default]
+    Never,
+    /// It holds nothing now.
+    Miss,
+    Hit(Arc<Event>),
 }
 
 /// The workers of this node, as the backplane sees them. Implemented by the hub.
@@ -72,7 +93,55 @@ pub trait Workers: Send + Sync + 'static {
 
     /// Never waits.
     fn push(&self, worker: usize, item: Item);
+
+    /// This node's open connections by app.
+    fn connections(&self) -> HashMap<Arc<str>, u64>;
 }
+
+/// An app, as far as the backplane knows one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppSettings {
+    pub id: Arc<str>,
+    /// What stands before the app's channel names in Redis; `""` means nothing.
+    pub prefix: Box<str>,
+    pub webhooks: WebhookKinds,
+    /// Subscribers are told how many they are.
+    pub subscription_count: bool,
+    /// For how long a cache channel keeps its event.
+    pub cache_ttl: Duration,
+}
+
+impl AppSettings {
+    pub fn of(app: &App) -> Self {
+        Self {
+            id: app.id.clone(),
+            prefix: app.redis_prefix.clone(),
+            webhooks: app.webhook_kinds(),
+            subscription_count: app.subscription_count,
+            cache_ttl: Duration::from_secs(app.cache_seconds.into()),
+        }
+    }
+}
+
+/// How many listen to a channel, in the whole cluster.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ChannelCounts {
+    pub subscriptions: u64,
+    /// On presence channels.
+    pub users: u64,
+}
+
+/// Why a question was not answered. All of them may be asked again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QueryError {
+    /// There is no link now.
+    Unavailable,
+    TimedOut,
+    /// The backplane said no; its words.
+    Refused(String),
+}
+
+pub type QueryAnswer<T> = BoxFuture<Result<T, QueryError>>;
 
 /// Why a publish did not happen, or may not have.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,28 +188,68 @@ pub struct Counters {
     pub presence_expired: u64,
     /// Internal events of an unknown name or version.
     pub unknown_internal: u64,
+    /// Happenings that found the webhook queue full.
+    pub webhooks_lost: u64,
 }
 
-/// What joins the nodes. All calls return at once; answers come down through [`Workers::push`].
+/// What joins the nodes, as a worker sees it. All calls return at once; answers come down through [`Workers::push`].
 ///
 /// A worker calls [`Backplane::ask`] for each subscription that it cannot admit by itself: the first of a channel and, on
-/// presence channels, every one. Each ask gets exactly one `Admit` or `Refuse`, unless the backplane is closed. Calls of one
-/// worker are worked off in their order.
+/// presence and cache channels, every one. Each ask gets exactly one `Admit` or `Refuse`, unless the backplane is closed.
+/// Calls of one worker are worked off in their order.
 pub trait Backplane: Send + Sync + 'static {
     fn ask(&self, worker: usize, ask: Ask);
 
     /// The worker's last subscription of a channel is gone, after at least one of them was admitted.
     fn leave(&self, worker: usize, channel: Arc<ChannelKey>);
 
-    /// One admitted presence subscription of this user is gone (or was gone when its `Admit` came). Exactly one for each
-    /// `Admit` on a presence channel; while draining it may come after the channel's `leave`.
+    /// One admitted subscription of this user is gone (or was gone when its `Admit` came). Exactly one for each `Admit` of
+    /// an ask with a member; while draining it may come after the channel's `leave`.
     fn exit(&self, worker: usize, channel: Arc<ChannelKey>, user: UserId);
 
     /// Takes its place in the order at the call, not when the future is polled. The event comes back down to this node's
     /// own subscribers like any other.
     fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>>;
 
+    /// Queues a client event for the app's webhooks. To be called only where one of them wants it.
+    fn report(&self, channel: Arc<ChannelKey>, happening: Happening);
+
     fn status(&self) -> LinkStatus;
+}
+
+/// What joins the nodes, as a node sees it: questions about the whole cluster, its webhooks, and the end.
+pub trait Cluster: Backplane {
+    /// Closes the connections of the signed-in user whose channel this is, on all nodes.
+    fn terminate(&self, channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>>;
+
+    /// Counts of these channels, in their order. What this node's own subscriptions add is live, what others' add is at
+    /// most a second old; whether anybody is there is never late.
+    fn counts(&self, channels: Vec<Arc<ChannelKey>>) -> QueryAnswer<Vec<ChannelCounts>>;
+
+    /// The app's occupied channels whose names begin so.
+    fn occupied(&self, app: Arc<str>, name_prefix: String) -> QueryAnswer<Vec<(ChannelName, ChannelCounts)>>;
+
+    /// The members of a presence channel.
+    fn users(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>>;
+
+    /// What a cache channel holds, and for how long yet.
+    fn cached(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>>;
+
+    /// An app's connections on the other nodes, at the last heartbeat.
+    fn connections_elsewhere(&self, app: &str) -> u64;
+
+    /// How many nodes live, this one included.
+    fn nodes(&self) -> usize;
+
+    /// The apps are these from now on. An app that is here keeps its prefix.
+    fn set_apps(&self, apps: Vec<AppSettings>);
+
+    /// Waits for up to `max` of an app's happenings, in their order; none after a second. Each is given to one node of
+    /// the cluster, again when that one dies before it was [`done`](Cluster::done).
+    fn take_jobs(&self, app: Arc<str>, max: usize) -> BoxFuture<Vec<Job>>;
+
+    /// These need not be told any more.
+    fn done(&self, app: Arc<str>, jobs: Vec<Box<str>>);
 
     fn counters(&self) -> Counters;
 

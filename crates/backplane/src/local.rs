@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Broadcast, ChannelKey, Event, Member, RawJson, UserId};
+use model::webhook::{Happening, Job};
+use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, UserId};
 
 use crate::roster::{Change, Known, Operation, Snapshot, Version};
 use crate::topics::{Answer, Command, TopicId, Topics};
-use crate::{Ask, Backplane, BoxFuture, Counters, LinkStatus, PublishError, Workers};
+use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, LinkStatus, PublishError};
+use crate::{QueryAnswer, QueryError, Workers};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,7 +31,7 @@ impl Default for Settings {
 /// Starts at once and needs no runtime: timers are looked at when a worker calls.
 ///
 /// `workers.push` is called under a lock of this backplane and must not call back into it.
-pub fn start(settings: Settings, workers: Arc<dyn Workers>) -> Arc<dyn Backplane> {
+pub fn start(settings: Settings, workers: Arc<dyn Workers>) -> Arc<dyn Cluster> {
     let mut topics = Topics::new(workers, settings.linger);
     topics.link_up();
     topics.store_up(Instant::now(), None, true);
@@ -169,9 +171,49 @@ impl Backplane for Local {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn report(&self, _channel: Arc<ChannelKey>, _happening: Happening) {}
+
     fn status(&self) -> LinkStatus {
         LinkStatus::Up
     }
+}
+
+impl Cluster for Local {
+    fn terminate(&self, _channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
+        Box::pin(std::future::ready(Err(PublishError::Unavailable)))
+    }
+
+    fn counts(&self, _channels: Vec<Arc<ChannelKey>>) -> QueryAnswer<Vec<ChannelCounts>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn occupied(&self, _app: Arc<str>, _name_prefix: String) -> QueryAnswer<Vec<(ChannelName, ChannelCounts)>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn users(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn cached(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn connections_elsewhere(&self, _app: &str) -> u64 {
+        0
+    }
+
+    fn nodes(&self) -> usize {
+        1
+    }
+
+    fn set_apps(&self, _apps: Vec<AppSettings>) {}
+
+    fn take_jobs(&self, _app: Arc<str>, _max: usize) -> BoxFuture<Vec<Job>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn done(&self, _app: Arc<str>, _jobs: Vec<Box<str>>) {}
 
     fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
         self.lock().topics.heard().counts()

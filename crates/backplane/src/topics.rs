@@ -568,7 +568,17 @@ impl Topics {
             };
             topic.workers |= 1 << waiting.worker;
             let (channel, subscription) = (topic.channel.clone(), waiting.subscription);
-            workers.push(waiting.worker, Item::Admit { channel, subscription, roster, position: None });
+            workers.push(
+                waiting.worker,
+                Item::Admit {
+                    channel,
+                    subscription,
+                    roster,
+                    position: None,
+                    cached: Default::default(),
+                    count: Default::default(),
+                },
+            );
         }
         heard.note(&topic.channel, before, topic.workers);
         for user in users {

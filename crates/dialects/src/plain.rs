@@ -134,6 +134,7 @@ impl Dialect for Plain {
                 json::push_string(out, user);
                 out.extend_from_slice(b"}}");
             }
+            (Broadcast::Count(_) | Broadcast::Terminate, _) => {}
             (Broadcast::Gap, _) => {
                 about("gap", Some(channel), out);
                 out.push(b'}');

@@ -130,6 +130,7 @@ impl Dialect for Pusher {
                 data.push(b'}');
                 member_event("pusher_internal:member_removed", channel, &data, out);
             }
+            Broadcast::Count(_) | Broadcast::Terminate => {}
             Broadcast::Gap => {
                 frame("fanfare:gap", Some(channel), out);
                 out.extend_from_slice(br#""{}"}"#);

@@ -75,7 +75,7 @@ impl Shard {
         while let Some(item) = self.backlog.pop_front() {
             let (channel, queued) = match item {
                 Item::Deliver(delivery) => (delivery.channel.clone(), Queued::Deliver(delivery)),
-                Item::Admit { channel, subscription, roster, position } => {
+                Item::Admit { channel, subscription, roster, position, .. } => {
                     self.freed += inbox::ITEM_BYTES;
                     let SubscriptionRef { slot, generation } = subscription;
                     (channel, Queued::Admit { slot, generation, roster, position, asked: true })
@@ -208,6 +208,7 @@ impl Shard {
                     }
                 }
                 Broadcast::Joined(_) | Broadcast::Left(_) => note_member(channel, &delivery.broadcast),
+                Broadcast::Count(_) | Broadcast::Terminate => {}
                 Broadcast::Gap => channel.sure = false,
             }
         }
@@ -301,6 +302,6 @@ fn note_member(channel: &mut Channel, broadcast: &Broadcast) {
         Broadcast::Left(user) => {
             members.remove(user);
         }
-        Broadcast::Event(_) | Broadcast::Gap => {}
+        Broadcast::Event(_) | Broadcast::Count(_) | Broadcast::Terminate | Broadcast::Gap => {}
     }
 }

@@ -1,5 +1,6 @@
 //! What the workers of a node share, and the face that the backplane sees.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -70,5 +71,13 @@ impl Workers for Hub {
         if let Some(inbox) = self.inboxes.get(worker) {
             inbox.push(item);
         }
+    }
+
+    fn connections(&self) -> HashMap<Arc<str>, u64> {
+        let mut all = HashMap::new();
+        for ((app, _), stats) in self.stats.iter().flat_map(|stats| stats.links()) {
+            *all.entry(app).or_default() += stats.connections.get();
+        }
+        all
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use backplane::{Ask, Backplane, BoxFuture, Counters, Item, LinkStatus, PublishError, Workers};
+use backplane::{Ask, Backplane, BoxFuture, Item, LinkStatus, PublishError, Workers};
 use model::dialect::{Goodbye, Heartbeat};
+use model::webhook::Happening;
 use model::{
     Action, App, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Member, Message,
-    Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Refusal, Roster, Secret, SocketId, State, UserId, auth,
+    Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Refusal, Roster, SocketId, State, UserId, auth,
 };
 
 use crate::connection::Connection;
@@ -70,6 +71,8 @@ impl Dialect for Words {
             Broadcast::Joined(member) => format!("joined:{}", member.id),
             Broadcast::Left(user) => format!("left:{user}"),
             Broadcast::Gap => format!("gap:{channel}"),
+            Broadcast::Count(n) => format!("count:{n}"),
+            Broadcast::Terminate => "terminate".to_owned(),
         };
         out.extend_from_slice(text.as_bytes());
     }
@@ -125,16 +128,8 @@ impl Backplane for Notebook {
         }
     }
 
-    fn counters(&self) -> Counters {
-        Counters::default()
-    }
-
-    fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
-        Vec::new()
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        Box::pin(std::future::ready(()))
+    fn report(&self, channel: Arc<ChannelKey>, happening: Happening) {
+        self.note(format!("report {} {}", channel.name, happening.kind().name()));
     }
 }
 
@@ -199,16 +194,7 @@ impl Story {
         };
         let hub = Hub::new(settings, &WORDS);
         let backplane = Arc::new(Notebook::default());
-        let app = Arc::new(App {
-            id: "app".into(),
-            key: "key".into(),
-            secrets: vec![Secret::new("secret")],
-            redis_prefix: "".into(),
-            client_events: Default::default(),
-            activity_timeout: 30,
-            on_gap,
-            limits: Default::default(),
-        });
+        let app = Arc::new(App { on_gap, ..App::new("app", "key", "secret") });
         let shard = Shard::new(hub.clone(), backplane.clone(), 0);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -268,7 +254,17 @@ impl Story {
         for ask in std::mem::take(&mut *self.backplane.asks.lock().unwrap()) {
             let roster = roster.map(|ids| Arc::new(Roster(ids.iter().map(|id| ((*id).into(), None)).collect())));
             let Ask { channel, subscription, .. } = ask;
-            self.hub.push(0, Item::Admit { channel, subscription, roster, position: None });
+            self.hub.push(
+                0,
+                Item::Admit {
+                    channel,
+                    subscription,
+                    roster,
+                    position: None,
+                    cached: Default::default(),
+                    count: Default::default(),
+                },
+            );
         }
     }
 

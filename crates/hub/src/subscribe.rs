@@ -88,6 +88,7 @@ impl Shard {
         let ask = Ask {
             channel: channel.key.clone(),
             subscription: SubscriptionRef { slot, generation },
+            roster: member.is_some(),
             member: member.map(|member| AskMember { member, members_max }),
         };
         self.note_ask(generation, connection, user);

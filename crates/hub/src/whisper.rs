@@ -35,7 +35,7 @@ impl Shard {
         }
         connection.stats.whispers.add(1);
         let user_id = sender.flatten();
-        let event = Event { name: event, data, except: Some(connection.id), user_id, position: None };
+        let event = Event { name: event, data, except: Some(connection.id), user_id, position: None, cacheable: false };
         let channel = key.name.clone();
         let published = self.backplane.publish(Arc::new(key), event);
         self.whispers.push(Whispered { published, connection: connection.clone(), channel, tag });

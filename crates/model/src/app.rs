@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::webhook::{Webhook, WebhookKinds};
+
 /// A text that no log, error or debug print shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
@@ -46,6 +48,16 @@ pub enum OnGap {
     Close,
 }
 
+/// What a connection above the app's limit is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WhenFull {
+    /// Stay away (Pusher's 4004).
+    #[default]
+    StayAway,
+    /// Come back later (4100, as soketi does).
+    ComeBackLater,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppLimits {
     /// Subscriptions of one connection.
@@ -60,10 +72,21 @@ pub struct AppLimits {
     pub batch_events: usize,
     /// Bytes of a member's `user_info`.
     pub user_info_bytes: usize,
+    /// Characters of a user id.
+    pub user_id_chars: usize,
+    /// Bytes of a channel's name; never more than [`crate::channel::NAME_MAX`].
+    pub channel_name_bytes: usize,
+    /// Bytes of an event's name; never more than [`crate::event::NAME_MAX`].
+    pub event_name_bytes: usize,
+    /// Connections in the whole cluster; 0: no limit.
+    pub connections: u64,
+    /// Client events of one connection in a second; 0: no limit.
+    pub client_events_per_second: u32,
+    /// Requests to the HTTP API in a second, in the whole cluster; 0: no limit.
+    pub api_requests_per_second: u32,
+    /// Users that a signed-in connection may watch.
+    pub watchlist: usize,
 }
-
-/// Longest user id in characters (Pusher: 128).
-pub const USER_ID_MAX: usize = 128;
 
 impl Default for AppLimits {
     fn default() -> Self {
@@ -74,6 +97,13 @@ impl Default for AppLimits {
             channels_per_event: 100,
             batch_events: 10,
             user_info_bytes: 1_024,
+            user_id_chars: 128,
+            channel_name_bytes: crate::channel::NAME_MAX,
+            event_name_bytes: crate::event::NAME_MAX,
+            connections: 0,
+            client_events_per_second: 10,
+            api_requests_per_second: 0,
+            watchlist: 100,
         }
     }
 }
@@ -90,8 +120,43 @@ pub struct App {
     /// Seconds of silence after which a connection is asked whether it lives.
     pub activity_timeout: u32,
     pub on_gap: OnGap,
+    /// Subscribers of a channel are told how many they are (Pusher's "subscription counting").
+    pub subscription_count: bool,
+    /// What a client is told when the app has as many connections as it may.
+    pub when_full: WhenFull,
+    /// Seconds for which a cache channel keeps its last event.
+    pub cache_seconds: u32,
+    pub webhooks: Vec<Webhook>,
     pub limits: AppLimits,
 }
+
+impl App {
+    /// With every default.
+    pub fn new(id: &str, key: &str, secret: &str) -> Self {
+        Self {
+            id: id.into(),
+            key: key.into(),
+            secrets: vec![Secret::new(secret)],
+            redis_prefix: "".into(),
+            client_events: ClientEvents::default(),
+            activity_timeout: 30,
+            on_gap: OnGap::default(),
+            subscription_count: false,
+            when_full: WhenFull::default(),
+            cache_seconds: CACHE_SECONDS,
+            webhooks: Vec::new(),
+            limits: AppLimits::default(),
+        }
+    }
+
+    /// What any of its webhooks wants to hear of.
+    pub fn webhook_kinds(&self) -> WebhookKinds {
+        self.webhooks.iter().fold(WebhookKinds::NONE, |kinds, webhook| kinds.and(webhook.kinds))
+    }
+}
+
+/// How long a cache channel keeps its event (pusher docs, "Cache channels": 30 minutes).
+pub const CACHE_SECONDS: u32 = 1_800;
 
 /// All apps of a node.
 #[derive(Default, Debug)]

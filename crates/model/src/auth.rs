@@ -99,8 +99,8 @@ pub fn member(app: &App, channel_data: &str) -> Result<Member, Refusal> {
         b'0'..=b'9' | b'-' => id.to_owned(),
         _ => return Err(bad("user_id is neither text nor a number")),
     };
-    if id.is_empty() || id.chars().count() > crate::app::USER_ID_MAX {
-        return Err(bad("user_id has no or more than 128 characters"));
+    if id.is_empty() || id.chars().count() > app.limits.user_id_chars {
+        return Err(bad("user_id is empty or too long"));
     }
     let info = data.user_info.filter(|info| info.get() != "null");
     if info.is_some_and(|info| info.get().len() > app.limits.user_info_bytes) {
@@ -207,19 +207,9 @@ pub fn verify_request(app: &App, request: &Request<'_>, now: u64) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::AppLimits;
 
     fn app() -> App {
-        App {
-            id: "3".into(),
-            key: "278d425bdf160c739803".into(),
-            secrets: vec![Secret::new("7ad3773142a6692b25b8")],
-            redis_prefix: "".into(),
-            client_events: Default::default(),
-            activity_timeout: 30,
-            on_gap: Default::default(),
-            limits: AppLimits::default(),
-        }
+        App::new("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
     }
 
     fn socket() -> SocketId {

@@ -14,6 +14,10 @@ pub enum Broadcast {
     Joined(Member),
     /// A user's last connection in the cluster left.
     Left(UserId),
+    /// How many subscriptions the channel has in the cluster.
+    Count(u64),
+    /// The user whose channel this is: his connections are to be closed.
+    Terminate,
     /// Messages of this channel were lost at this point.
     Gap,
 }
@@ -31,7 +35,7 @@ impl Delivery {
         match &self.broadcast {
             Broadcast::Event(event) => event.bytes(),
             Broadcast::Joined(member) => member.info.as_ref().map_or(0, |info| info.len()) + 192,
-            Broadcast::Left(_) | Broadcast::Gap => 160,
+            Broadcast::Left(_) | Broadcast::Count(_) | Broadcast::Terminate | Broadcast::Gap => 160,
         }
     }
 }

@@ -24,11 +24,13 @@ pub struct Event {
     pub user_id: Option<Box<str>>,
     /// Where it stands in the channel's history, when there is one.
     pub position: Option<Position>,
+    /// The application published it, so a cache channel keeps it for newcomers.
+    pub cacheable: bool,
 }
 
 impl Event {
     pub fn new(name: &str, data: RawJson) -> Self {
-        Self { name: name.into(), data, except: None, user_id: None, position: None }
+        Self { name: name.into(), data, except: None, user_id: None, position: None, cacheable: false }
     }
 
     /// A whisper: its data keeps the JSON type in which the client sent it.

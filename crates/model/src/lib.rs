@@ -17,8 +17,9 @@ pub mod notice;
 pub mod position;
 pub mod refusal;
 pub mod socket_id;
+pub mod webhook;
 
-pub use app::{App, AppLimits, Apps, ClientEvents, OnGap, Secret};
+pub use app::{App, AppLimits, Apps, ClientEvents, OnGap, Secret, WhenFull};
 pub use channel::{Access, ChannelKey, ChannelKind, ChannelName};
 pub use command::{Action, Command, Proof, Tag};
 pub use delivery::{Broadcast, Delivery};
@@ -31,3 +32,4 @@ pub use notice::Notice;
 pub use position::Position;
 pub use refusal::{Advice, Reason, Refusal};
 pub use socket_id::SocketId;
+pub use webhook::{Webhook, WebhookKind, WebhookKinds};

@@ -5,23 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_publisher::{Event, PublishError, Published, Publisher, RawJson};
+use model::App;
 use model::auth::{Request, verify_request};
-use model::{App, AppLimits, Secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 fn app() -> App {
-    App {
-        id: "app-id".into(),
-        key: "app-key".into(),
-        secrets: vec![Secret::new("app-secret")],
-        redis_prefix: "".into(),
-        client_events: Default::default(),
-        activity_timeout: 30,
-        on_gap: Default::default(),
-        limits: AppLimits::default(),
-    }
+    App::new("app-id", "app-key", "app-secret")
 }
 
 /// What the server does with a request after it has read it.

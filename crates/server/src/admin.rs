@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use backplane::{Backplane, LinkStatus};
+use backplane::{Cluster, LinkStatus};
 use bytes::Bytes;
 use http_body_util::Full;
 use hub::Hub;
@@ -29,7 +29,7 @@ const CONNECTION_MAX: Duration = Duration::from_secs(600);
 
 pub(crate) struct Admin {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) backplane: Arc<dyn Cluster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: Arc<AtomicBool>,
     /// How long the backplane may be away before the node stops taking traffic.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backplane::{Backplane, LinkStatus};
+use backplane::{Cluster, LinkStatus};
 use dialects::DIALECTS;
 use hub::{Hub, LinkStats, RESULTS};
 use model::{Apps, ChannelKind};
@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// The text of all families, with the sums of this moment.
-    pub(crate) fn text(&self, hub: &Hub, backplane: &dyn Backplane, ready: bool, draining: bool) -> String {
+    pub(crate) fn text(&self, hub: &Hub, backplane: &dyn Cluster, ready: bool, draining: bool) -> String {
         self.take_over_links(hub);
         self.take_over_backplane(backplane);
         self.ready.set(ready.into());
@@ -256,7 +256,7 @@ impl Metrics {
         }
     }
 
-    fn take_over_backplane(&self, backplane: &dyn Backplane) {
+    fn take_over_backplane(&self, backplane: &dyn Cluster) {
         for ((app, kind), n) in backplane.channels() {
             self.channels.with_label_values(&[&*app, kind]).set(n as i64);
         }

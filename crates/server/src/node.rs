@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use backplane::{Backplane, Workers, local};
+use backplane::{Cluster, Workers, local};
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
 use model::{Apps, socket_id};
@@ -36,7 +36,7 @@ struct Node {
     settings: Settings,
     apps: Arc<Apps>,
     hub: Arc<Hub>,
-    backplane: Arc<dyn Backplane>,
+    backplane: Arc<dyn Cluster>,
     metrics: Arc<Metrics>,
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
@@ -117,7 +117,7 @@ fn random_node() -> u32 {
     (number % u64::from(socket_id::MAX)) as u32 + 1
 }
 
-fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Backplane>> {
+fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Cluster>> {
     let Some(url) = &settings.redis.url else {
         return Ok(local::start(local::Settings { linger: settings.redis.linger }, workers));
     };

@@ -21,13 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{ChannelKey, Event, Reason, UserId};
+use model::webhook::{Happening, Job};
+use model::{ChannelKey, ChannelName, Event, Member, Reason, UserId};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::topics::Heard;
-use crate::{Ask, Backplane, BoxFuture, Counters, Item, LinkStatus, PublishError, Workers};
+use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, Item, LinkStatus, PublishError};
+use crate::{QueryAnswer, QueryError, Workers};
 use inbox::{Call, Inbox};
 use keys::Keys;
 use lane::Lane;
@@ -45,7 +47,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The URL cannot be used, or the prefixes would mix up two apps. The text has no secret.
-pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> Result<Arc<dyn Backplane>, StartError> {
+pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> Result<Arc<dyn Cluster>, StartError> {
     let address = Address::new(&settings)?;
     settings.check_prefixes()?;
     let settings = Arc::new(settings);
@@ -136,9 +138,49 @@ impl Backplane for Redis {
         self.lane.publish(topic.as_str().to_owned(), payload)
     }
 
+    fn report(&self, _channel: Arc<ChannelKey>, _happening: Happening) {}
+
     fn status(&self) -> LinkStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Cluster for Redis {
+    fn terminate(&self, _channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
+        Box::pin(std::future::ready(Err(PublishError::Unavailable)))
+    }
+
+    fn counts(&self, _channels: Vec<Arc<ChannelKey>>) -> QueryAnswer<Vec<ChannelCounts>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn occupied(&self, _app: Arc<str>, _name_prefix: String) -> QueryAnswer<Vec<(ChannelName, ChannelCounts)>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn users(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn cached(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
+        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    }
+
+    fn connections_elsewhere(&self, _app: &str) -> u64 {
+        0
+    }
+
+    fn nodes(&self) -> usize {
+        1
+    }
+
+    fn set_apps(&self, _apps: Vec<AppSettings>) {}
+
+    fn take_jobs(&self, _app: Arc<str>, _max: usize) -> BoxFuture<Vec<Job>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn done(&self, _app: Arc<str>, _jobs: Vec<Box<str>>) {}
 
     fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
         self.heard.counts()
@@ -174,6 +216,7 @@ struct Tally {
     dropped_too_large: AtomicU64,
     presence_expired: AtomicU64,
     unknown_internal: AtomicU64,
+    webhooks_lost: AtomicU64,
 }
 
 impl Tally {
@@ -194,6 +237,7 @@ impl Tally {
             dropped_too_large: read(&self.dropped_too_large),
             presence_expired: read(&self.presence_expired),
             unknown_internal: read(&self.unknown_internal),
+            webhooks_lost: read(&self.webhooks_lost),
         }
     }
 }

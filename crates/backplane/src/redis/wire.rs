@@ -86,6 +86,7 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
         except: payload.socket.and_then(text).and_then(|id| id.parse::<SocketId>().ok()),
         user_id: payload.user_id.and_then(text).map(|id| id.as_ref().into()),
         position: None,
+        cacheable: false,
     }))
 }
 

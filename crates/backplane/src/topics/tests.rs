@@ -24,6 +24,8 @@ impl Workers for Lines {
                 Broadcast::Joined(member) => format!("+{}", member.id),
                 Broadcast::Left(user) => format!("-{user}"),
                 Broadcast::Gap => format!("{} gap", delivery.channel.name),
+                Broadcast::Count(n) => format!("{} count {n}", delivery.channel.name),
+                Broadcast::Terminate => format!("{} terminate", delivery.channel.name),
             },
             Item::Admit { subscription, .. } => format!("admit {}", subscription.slot),
             Item::Refuse { subscription, refusal: Refusal { reason, .. }, .. } => {
@@ -32,6 +34,10 @@ impl Workers for Lines {
             Item::LinkGap => "linkgap".to_owned(),
         };
         self.0.lock().unwrap().push(format!("{worker}: {word}"));
+    }
+
+    fn connections(&self) -> std::collections::HashMap<Arc<str>, u64> {
+        Default::default()
     }
 }
 
@@ -57,13 +63,13 @@ impl Story {
 
     fn ask(&mut self, worker: usize, channel: &str, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member: None });
+        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member: None, roster: false });
     }
 
     fn ask_member(&mut self, worker: usize, channel: &str, slot: u32, user: &str) {
         let member = Some(AskMember { member: model::Member { id: user.into(), info: None }, members_max: 9 });
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member });
+        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member, roster: true });
     }
 
     fn leave(&mut self, worker: usize, channel: &str) {

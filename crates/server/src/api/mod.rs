@@ -7,7 +7,7 @@ mod events;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use backplane::{Backplane, PublishError};
+use backplane::{Cluster, PublishError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 /// What answering needs.
 pub(crate) struct Api {
     pub(crate) apps: Arc<Apps>,
-    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) backplane: Arc<dyn Cluster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes: usize,
     /// Bodies that are being read and events that wait for their answer, of the whole node.

@@ -230,16 +230,7 @@ mod tests {
 
     #[test]
     fn private_and_presence_channels_are_signed_and_others_are_not() {
-        let app = App {
-            id: "3".into(),
-            key: "278d425bdf160c739803".into(),
-            secrets: vec![model::Secret::new("7ad3773142a6692b25b8")],
-            redis_prefix: "".into(),
-            client_events: Default::default(),
-            activity_timeout: 30,
-            on_gap: Default::default(),
-            limits: Default::default(),
-        };
+        let app = App::new("3", "278d425bdf160c739803", "7ad3773142a6692b25b8");
         let socket = SocketId::new(1234, 1234).unwrap();
         let check = |channel: &str, frame: &str| assert_eq!(subscribe(socket, &app, channel), frame);
         check("orders", r#"{"event":"pusher:subscribe","data":{"channel":"orders"}}"#);

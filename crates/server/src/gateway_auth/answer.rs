@@ -146,7 +146,7 @@ fn grant_user(app: &App, socket: SocketId, text: &str) -> Result<Vec<u8>, Refuse
         return if fits { Ok(text.as_bytes().to_vec()) } else { Err(unusable(FOREIGN_SIGNATURE)) };
     }
     let mut user: BTreeMap<String, &RawValue> = json::object(text).ok_or_else(|| forbidden(NO_USER))?;
-    let id = user.remove("id").and_then(user_id).ok_or_else(|| forbidden(NO_USER))?;
+    let id = user.remove("id").and_then(|id| user_id(app, id)).ok_or_else(|| forbidden(NO_USER))?;
     let mut data = b"{\"id\":".to_vec();
     json::push_string(&mut data, &id);
     for (name, value) in user {
@@ -164,14 +164,14 @@ fn grant_user(app: &App, socket: SocketId, text: &str) -> Result<Vec<u8>, Refuse
 }
 
 /// Clients want text; databases count.
-fn user_id(raw: &RawValue) -> Option<String> {
+fn user_id(app: &App, raw: &RawValue) -> Option<String> {
     let text = raw.get();
     let id = match text.as_bytes()[0] {
         b'"' => serde_json::from_str(text).ok()?,
         b'0'..=b'9' | b'-' => text.to_owned(),
         _ => return None,
     };
-    (!id.is_empty() && id.chars().count() <= model::app::USER_ID_MAX).then_some(id)
+    (!id.is_empty() && id.chars().count() <= app.limits.user_id_chars).then_some(id)
 }
 
 /// The status for the client and a text that says where to look.
@@ -212,21 +212,10 @@ fn words(body: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use model::{AppLimits, Secret};
-
     use super::*;
 
     fn app() -> App {
-        App {
-            id: "3".into(),
-            key: "278d425bdf160c739803".into(),
-            secrets: vec![Secret::new("7ad3773142a6692b25b8")],
-            redis_prefix: "".into(),
-            client_events: Default::default(),
-            activity_timeout: 30,
-            on_gap: Default::default(),
-            limits: AppLimits::default(),
-        }
+        App::new("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
     }
 
     fn ask(channel: Option<&str>, status: u16, body: &str) -> Result<String, (u16, String)> {

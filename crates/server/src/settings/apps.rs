@@ -57,6 +57,10 @@ fn app(values: &Values, table: &str) -> App {
         },
         activity_timeout: whole("activity_timeout") as u32,
         on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
+        subscription_count: false,
+        when_full: Default::default(),
+        cache_seconds: model::app::CACHE_SECONDS,
+        webhooks: Vec::new(),
         limits: AppLimits {
             channels_per_connection: whole("channels_per_connection"),
             members: whole("members") as u32,
@@ -64,6 +68,7 @@ fn app(values: &Values, table: &str) -> App {
             channels_per_event: whole("channels_per_event"),
             batch_events: whole("batch_events"),
             user_info_bytes: whole("user_info_bytes"),
+            ..AppLimits::default()
         },
     }
 }
