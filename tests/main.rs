@@ -14,3 +14,4 @@ mod pusher;
 mod shutdown;
 mod support;
 mod tidy;
+mod tls;

@@ -1,6 +1,6 @@
 // The `pusher` server SDK, driven by JSON lines.
 //
-// node api.js '{"host","port","key","id","secret"}'; then on standard input one object a line, each answered with one line
+// node api.js '{"host","port","key","id","secret",("tls")}'; then on standard input one object a line, each answered with one line
 // {"status","body"}:
 //   {"do":"trigger","channels","event","data",("socket_id")}
 //   {"do":"count","channel","publisher","first","count"}   so many events OrderShipped, numbered, one after the other
@@ -10,11 +10,12 @@
 
 const readline = require('node:readline');
 const http = require('node:http');
+const https = require('node:https');
 const Pusher = require('pusher');
 
-const { host, port, key, id, secret } = JSON.parse(process.argv[2]);
-const agent = new http.Agent({ keepAlive: true });
-const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), useTLS: false, agent });
+const { host, port, key, id, secret, tls = false } = JSON.parse(process.argv[2]);
+const agent = new (tls ? https : http).Agent({ keepAlive: true });
+const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), useTLS: tls, agent });
 
 const verbs = {
   trigger: ({ channels, event, data, socket_id }) =>

@@ -1,6 +1,6 @@
 // One pusher-js client, driven by JSON lines.
 //
-// node subscriber.js '{"host","port","key","id","secret"}'; then on standard input one object a line:
+// node subscriber.js '{"host","port","key","id","secret",("tls")}'; then on standard input one object a line:
 //   {"do":"subscribe","channel",("user":{"user_id","user_info"})}   {"do":"unsubscribe","channel"}
 //   {"do":"whisper","channel","event","data"}                       {"do":"disconnect"}
 // Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"event","channel","event","data"} for all that an
@@ -11,8 +11,8 @@ const readline = require('node:readline');
 const Client = require('pusher-js');
 const Server = require('pusher');
 
-const { host, port, key, id, secret } = JSON.parse(process.argv[2]);
-const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: false });
+const { host, port, key, id, secret, tls = false } = JSON.parse(process.argv[2]);
+const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: tls });
 const users = new Map();
 
 // What the application's own back end does when Echo asks it.
@@ -23,9 +23,10 @@ function authorize({ socketId, channelName }, callback) {
 const client = new Client(key, {
   wsHost: host,
   wsPort: port,
-  forceTLS: false,
+  wssPort: port,
+  forceTLS: tls,
   cluster: '',
-  enabledTransports: ['ws'],
+  enabledTransports: ['ws', 'wss'],
   channelAuthorization: { customHandler: authorize },
 });
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::browser::script;
+use super::browser::{script, script_over_tls};
 use super::node::Node;
 use super::process::Process;
 
@@ -11,6 +11,11 @@ pub(crate) struct Api(Process);
 impl Api {
     pub(crate) fn of(node: &Node) -> Self {
         Self(Process::spawn("node api.js", &mut script("api.js", node)))
+    }
+
+    /// `trusted`: the path of the authority's certificate.
+    pub(crate) fn over_tls(node: &Node, trusted: &str) -> Self {
+        Self(Process::spawn("node api.js", &mut script_over_tls("api.js", node, trusted)))
     }
 
     /// Sends an event and checks that it was taken.

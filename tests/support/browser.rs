@@ -19,6 +19,11 @@ impl Browser {
         Self::run("subscriber.js", node)
     }
 
+    /// Connects with pusher-js by `wss://`. `trusted`: the path of the authority's certificate.
+    pub(crate) fn over_tls(node: &Node, trusted: &str) -> Self {
+        Self::start("subscriber.js", &mut script_over_tls("subscriber.js", node, trusted))
+    }
+
     /// Connects with Laravel Echo over pusher-js.
     pub(crate) fn with_echo(node: &Node) -> Self {
         Self::run("echo.mjs", node)
@@ -84,6 +89,13 @@ impl Browser {
 /// A script of `tests/clients`, told where the node is and who the app is.
 pub(crate) fn script(name: &str, node: &Node) -> Command {
     script_with(name, node, json!({}))
+}
+
+/// The same, over TLS.
+pub(crate) fn script_over_tls(name: &str, node: &Node, trusted: &str) -> Command {
+    let mut command = script_with(name, node, json!({ "tls": true }));
+    command.env("NODE_EXTRA_CA_CERTS", trusted);
+    command
 }
 
 /// The same, told more.

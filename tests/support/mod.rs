@@ -9,6 +9,7 @@ pub(crate) mod back_end;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod laravel;
 pub(crate) mod node;
@@ -17,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod source;
+pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod websocket;
 

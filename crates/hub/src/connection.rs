@@ -190,7 +190,7 @@ impl Connection {
                 // The reading side finds out.
                 Err(_) => {}
             }
-            if !outbox.is_empty() {
+            if !outbox.is_empty() || self.sink.is_pending() {
                 self.wake();
             }
         }
@@ -220,11 +220,16 @@ impl Connection {
     /// Ready when nothing waits any more (`true`) or the socket is broken (`false`).
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut outbox = self.outbox.borrow_mut();
-        while !outbox.is_empty() {
+        while !outbox.is_empty() || self.sink.is_pending() {
             match self.sink.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
                 Poll::Ready(Ok(())) => {}
+            }
+            match self.sink.try_flush() {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => return Poll::Ready(false),
             }
             match outbox.write_to(&self.sink) {
                 Ok(written) => self.shared.unqueue(written, self.closing.get().is_some()),

@@ -17,6 +17,7 @@ mod shard;
 mod slots;
 mod stats;
 mod subscribe;
+mod tls;
 mod whisper;
 mod worker;
 
@@ -24,6 +25,7 @@ pub use connection::{Connection, Turn};
 pub use hub::{Hub, Settings};
 pub use outbox::Sink;
 pub use stats::{LinkKey, LinkStats, RESULTS, WorkerStats};
+pub use tls::Tls;
 pub use worker::Worker;
 
 #[cfg(test)]

@@ -8,18 +8,24 @@ use bytes::{Buf, Bytes};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::tls::Tls;
+
 /// Slices given to one `writev`.
-const SLICES_MAX: usize = 64;
+pub(crate) const SLICES_MAX: usize = 64;
 
 /// Where a connection's bytes go.
 #[derive(Debug)]
 pub enum Sink {
     Plain(TcpStream),
+    Tls(Box<Tls>),
 }
 
 impl Sink {
     pub(crate) fn try_write(&self, slices: &[Bytes]) -> io::Result<usize> {
-        let Self::Plain(stream) = self;
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(tls) => return tls.try_write(slices),
+        };
         match slices {
             [one] => stream.try_write(one),
             many => {
@@ -33,27 +39,68 @@ impl Sink {
         }
     }
 
-    /// Reads what is there. A read that did not fill the buffer took all of it: the socket then counts as not ready, so
-    /// that nobody asks the kernel a second time just to hear "nothing" (tokio's own `AsyncRead` does the same).
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Self::Plain(stream) = self;
-        let n = stream.try_read(buffer)?;
-        if 0 < n && n < buffer.len() {
-            // Fails by intent: that is how readiness is given back.
-            let _ = stream.try_io::<()>(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
+    /// True while the sink itself holds something that it took and the socket did not.
+    pub(crate) fn is_pending(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.is_pending(),
         }
-        Ok(n)
+    }
+
+    /// Writes what the sink itself holds.
+    ///
+    /// # Errors
+    /// `WouldBlock`: it still holds some.
+    pub(crate) fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.try_flush(),
+        }
+    }
+
+    /// Reads what is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => read_all_there(stream, buffer),
+            Self::Tls(tls) => tls.try_read(buffer),
+        }
     }
 
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Plain(stream) = self;
-        stream.poll_read_ready(cx)
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_read_ready(cx),
+        }
     }
 
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Plain(stream) = self;
-        stream.poll_write_ready(cx)
+        match self {
+            Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Tls(tls) => tls.poll_write_ready(cx),
+        }
     }
+
+    /// Says the sink's own last word, for what has one. True: it was said, and the client may answer it.
+    pub fn say_end(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => {
+                tls.say_end();
+                true
+            }
+        }
+    }
+}
+
+/// Reads what is there. A read that did not fill the buffer took all of it: the socket then counts as not ready, so that
+/// nobody asks the kernel a second time just to hear "nothing" (tokio's own `AsyncRead` does the same).
+pub(crate) fn read_all_there(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let n = stream.try_read(buffer)?;
+    if 0 < n && n < buffer.len() {
+        // Fails by intent: that is how readiness is given back.
+        let _ = stream.try_io::<()>(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(n)
 }
 
 /// A queue of shared bytes. Empty, it owns no memory.

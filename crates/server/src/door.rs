@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialects::{DIALECTS, PLAIN, PUSHER};
 use http_body_util::Full;
-use hub::{Sink, Worker};
+use hub::Worker;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -26,14 +26,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::dialect::Goodbye;
 use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::api;
 use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
+use crate::stream::Stream;
 use crate::transport::websocket;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -41,6 +44,8 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 /// What serving a client needs, on one worker's thread.
 pub(crate) struct Door {
     pub(crate) worker: Rc<Worker>,
+    /// `None`: clients speak plain.
+    pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) apps: Arc<Apps>,
     pub(crate) api: api::Api,
     pub(crate) gateway: Arc<Gateway>,
@@ -59,6 +64,9 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// hyper's buffer for a request; a head that does not fit is refused.
 const HEAD_BYTES: usize = 64 << 10;
+
+const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 62\r\nConnection: close\r\n\r\nThis is plain HTTP on an HTTPS port: write https:// or wss://\n";
 
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
@@ -92,9 +100,18 @@ impl Door {
     /// Serves one socket until it is closed or has become a WebSocket, which then has a task of its own.
     pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, peer: IpAddr, handshake: Handshake) {
         let handshake = Cell::new(Some(handshake));
+        let began = Instant::now();
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            // Boxed: it is short, and must not make every client's task larger.
+            Some(tls) => match Box::pin(timeout_at(began + self.patience, self.shake_hands(tls, stream))).await {
+                Ok(Some(stream)) => stream,
+                _ => return,
+            },
+        };
         let upgrade = RefCell::new(None);
         // When the client must have sent the head of its next request; none while one is being answered.
-        let deadline = Cell::new(Some(Instant::now() + self.patience));
+        let deadline = Cell::new(Some(began + self.patience));
         let service = service_fn(async |request| {
             drop(handshake.take());
             deadline.set(None);
@@ -122,7 +139,7 @@ impl Door {
         match upgrade.take() {
             None => websocket::discard(stream).await,
             Some(Upgrade::Open { app, dialect, opening }) => {
-                let connection = self.worker.open(Sink::Plain(stream), held, app, dialect, opening);
+                let connection = self.worker.open(stream.into(), held, app, dialect, opening);
                 // A copy: the bytes themselves would keep alive the whole buffer in which the request was read.
                 let link = websocket::serve(self.worker.clone(), connection, read.to_vec(), self.frame_bytes);
                 tokio::task::spawn_local(link);
@@ -130,6 +147,29 @@ impl Door {
             Some(Upgrade::TurnAway { goodbye, reason }) => {
                 self.metrics.rejected(reason);
                 tokio::task::spawn_local(websocket::turn_away(stream, held, read, goodbye));
+            }
+        }
+    }
+
+    /// TLS's handshake. Who begins in plain HTTP is told so.
+    async fn shake_hands(&self, tls: &TlsAcceptor, stream: TcpStream) -> Option<Stream> {
+        let mut first = [0];
+        // Every record of a handshake begins with 22; HTTP's methods are letters.
+        if stream.peek(&mut first).await.ok()? == 1 && first[0].is_ascii_alphabetic() {
+            let mut stream = Stream::Plain(stream);
+            stream.write_all(PLAIN_ON_TLS.as_bytes()).await.ok()?;
+            websocket::discard(stream).await;
+            return None;
+        }
+        match tls.accept(stream).await {
+            Ok(stream) => Some(Stream::Tls(Box::new(stream))),
+            Err(error) => {
+                // Whoever only looks whether the port is open says nothing that could be wrong.
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    self.metrics.rejected("tls");
+                    tracing::debug!(%error, "no TLS with a client");
+                }
+                None
             }
         }
     }
@@ -211,7 +251,7 @@ impl Door {
 /// hyper's way to the socket. Once an upgrade is granted the answer is held back: it goes out in one write with the first
 /// words of the dialect.
 struct Gate<'a> {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     upgrade: &'a RefCell<Option<Upgrade>>,
     held: Vec<u8>,
 }

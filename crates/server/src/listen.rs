@@ -63,6 +63,7 @@ impl Acceptor {
         listener: TcpListener,
         workers: Vec<mpsc::Sender<Order>>,
         handshakes_max: usize,
+        is_tls: bool,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let listener = Arc::new(listener);
@@ -73,6 +74,7 @@ impl Acceptor {
             workers,
             in_flight: Arc::default(),
             handshakes_max,
+            is_tls,
             metrics,
         };
         std::thread::Builder::new().name("accept".into()).spawn(move || accepting.run())?;
@@ -94,6 +96,7 @@ struct Accepting {
     workers: Vec<mpsc::Sender<Order>>,
     in_flight: Arc<AtomicUsize>,
     handshakes_max: usize,
+    is_tls: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -119,23 +122,28 @@ impl Accepting {
     fn hand_over(&self, stream: TcpStream, peer: IpAddr, worker: usize) {
         if self.in_flight.fetch_add(1, Relaxed) >= self.handshakes_max {
             self.in_flight.fetch_sub(1, Relaxed);
-            return refuse(stream, &self.metrics);
+            return self.refuse(stream);
         }
         let handshake = Handshake(self.in_flight.clone());
         if let Err(error) = self.workers[worker].try_send(Order::Serve(stream, peer, handshake))
             && let Order::Serve(stream, ..) = error.into_inner()
         {
-            refuse(stream, &self.metrics);
+            self.refuse(stream);
         }
     }
-}
 
-/// Too many handshakes: come back in a second.
-fn refuse(mut stream: TcpStream, metrics: &Metrics) {
-    metrics.rejected("handshake");
-    let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    // A fresh socket takes this much; if not, the refusal is no less a refusal.
-    let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer.as_bytes()));
+    /// Too many handshakes: come back in a second.
+    fn refuse(&self, mut stream: TcpStream) {
+        self.metrics.rejected("handshake");
+        if self.is_tls {
+            // A word would take the very handshake that there is no room for.
+            return;
+        }
+        let answer =
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        // A fresh socket takes this much; if not, the refusal is no less a refusal.
+        let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(answer.as_bytes()));
+    }
 }
 
 /// Errors that mean "not now" for every socket; others concern the one that was to be accepted (accept(2)).

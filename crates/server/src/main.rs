@@ -12,6 +12,8 @@ mod logs;
 mod metrics;
 mod node;
 mod settings;
+mod stream;
+mod tls;
 mod transport;
 
 use std::process::ExitCode;
@@ -31,7 +33,11 @@ fn main() -> ExitCode {
     for warning in settings::warnings(&settings).into_iter().filter(|warning| !expected(warning)) {
         tracing::warn!("{warning}");
     }
-    match node::run(settings) {
+    let tls = match tls::Tls::start(&settings) {
+        Ok(tls) => tls,
+        Err(problems) => return commands::Failure::from(problems).tell(),
+    };
+    match node::run(settings, tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::Failure::Failed(format!("{error:#}")).tell(),
     }

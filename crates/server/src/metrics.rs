@@ -50,8 +50,24 @@ pub(crate) struct Metrics {
     backplane_errors: IntCounter,
     backplane_ignored: IntCounter,
     presence_expired: IntCounter,
+    reloads: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     ready: IntGauge,
     draining: IntGauge,
+}
+
+/// What is read anew while the node runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Reload {
+    Certificate,
+}
+
+impl Reload {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+        }
+    }
 }
 
 /// Makes families and registers them. A name is used once, and names and labels are constants, so nothing here can fail.
@@ -129,6 +145,16 @@ impl Metrics {
             backplane_errors: make.counter("backplane_errors_total", "Commands that failed."),
             backplane_ignored: make.counter("backplane_ignored_total", "Internal events this version does not know."),
             presence_expired: make.counter("presence_expired_total", "Members of dead nodes that this node removed."),
+            reloads: make.counters(
+                "reloads_total",
+                "Times that apps or the certificate were read anew, taken or refused.",
+                &["part", "result"],
+            ),
+            certificate_expiry: make.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate on the client port expires, in seconds since 1970. Absent without TLS.",
+                &[],
+            ),
             ready: make.gauge("ready", "1 while the node may take traffic."),
             draining: make.gauge("draining", "1 while the node lets its clients go."),
             registry: make.0,
@@ -154,6 +180,16 @@ impl Metrics {
         for reason in ["inbox_full", "malformed", "too_large"] {
             self.dropped.with_label_values(&[reason]);
         }
+    }
+
+    /// Something was read anew, and taken or refused.
+    pub(crate) fn reloaded(&self, part: Reload, taken: bool) {
+        self.reloads.with_label_values(&[part.label(), if taken { "taken" } else { "refused" }]).inc();
+    }
+
+    /// `at`: seconds since 1970.
+    pub(crate) fn certificate_expires(&self, at: u64) {
+        self.certificate_expiry.with_label_values(&[] as &[&str]).set(at as i64);
     }
 
     /// A connection that was refused at the door.

@@ -24,9 +24,13 @@ use crate::gateway_auth::Gateway;
 use crate::listen::{self, Acceptor, Order};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::tls::Tls;
 
 /// The name of the thread of Redis I/O.
 const BACKPLANE: &str = "backplane";
+
+/// How often the files that may change while the node runs are looked at.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Sockets that may wait for one worker between accept and its first look.
 const ORDERS_MAX: usize = 1024;
@@ -34,6 +38,7 @@ const ORDERS_MAX: usize = 1024;
 /// What the threads of a node share.
 struct Node {
     settings: Settings,
+    tls: Option<Tls>,
     apps: Arc<Apps>,
     hub: Arc<Hub>,
     backplane: Arc<dyn Cluster>,
@@ -49,7 +54,7 @@ struct Node {
 ///
 /// # Errors
 /// A port that cannot be opened, a Redis URL that cannot be read.
-pub(crate) fn run(settings: Settings) -> Result<()> {
+pub(crate) fn run(settings: Settings, tls: Option<Tls>) -> Result<()> {
     // Each client is a descriptor, and shells hand out 1,024. More than the hard limit nobody gets; then it stays as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let client = bind(settings.server.listen, "server.listen")?;
@@ -63,13 +68,15 @@ pub(crate) fn run(settings: Settings) -> Result<()> {
     let gateway = Arc::new(Gateway::new(&settings, metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
     let (in_flight, places) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)));
-    let node = Arc::new(Node { settings, apps, hub, backplane, metrics, gateway, draining, in_flight, places, began });
+    let node =
+        Arc::new(Node { settings, tls, apps, hub, backplane, metrics, gateway, draining, in_flight, places, began });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
     // Before the line that others wait for: from then on they may send signals.
-    let signals = runtime.block_on(async { Signals::new() })?;
+    let (signals, hangup) =
+        runtime.block_on(async { Ok::<_, anyhow::Error>((Signals::new()?, signal(SignalKind::hangup())?)) })?;
     banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
-    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals))
+    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals, hangup))
 }
 
 /// Ends the process: a node that looks alive and is deaf is worse than one that is gone, whose members others see off.
@@ -201,6 +208,7 @@ impl Node {
         };
         Door {
             worker,
+            tls: self.tls.as_ref().map(Tls::acceptor),
             apps: self.apps.clone(),
             api,
             gateway: self.gateway.clone(),
@@ -219,16 +227,39 @@ impl Node {
         admin: TcpListener,
         workers: Vec<mpsc::Sender<Order>>,
         mut signals: Signals,
+        hangup: Signal,
     ) -> Result<()> {
         tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
         let handshakes = self.settings.limits.handshakes;
-        let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.metrics.clone())?;
+        let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.tls.is_some(), self.metrics.clone())?;
+        tokio::task::spawn_local(self.clone().watch(hangup));
         let gently = signals.next().await == SignalKind::terminate();
         tokio::select! {
             () = self.drain(gently, &workers, &acceptor) => {}
             _ = signals.next() => self.close_now(&workers).await,
         }
         Ok(())
+    }
+
+    /// Takes what has changed in the files: every now and then, and when SIGHUP asks for it. For ever.
+    async fn watch(self: Arc<Self>, mut hangup: Signal) {
+        let mut interval = tokio::time::interval(WATCH);
+        loop {
+            let asked = tokio::select! {
+                _ = interval.tick() => false,
+                _ = hangup.recv() => true,
+            };
+            let node = self.clone();
+            // A file may lie on a disk that hangs; this thread answers for the node's health.
+            let look = tokio::task::spawn_blocking(move || {
+                if let Some(tls) = &node.tls {
+                    tls.look(asked, &node.metrics);
+                    node.metrics.certificate_expires(tls.expires());
+                }
+            });
+            // A panic has been printed, and the next look is as good.
+            let _ = look.await;
+        }
     }
 
     fn admin(&self) -> Admin {

@@ -2,12 +2,14 @@
 
 use super::{Failure, print, say};
 use crate::settings::{self, Settings};
+use crate::tls::Tls;
 
 /// Fewer open files than this are soon used up by connections.
 const FILES_LOW: u64 = 10_000;
 
-/// The settings were loaded, so nothing is wrong; what is left are warnings.
+/// The settings were loaded, so nothing is wrong with them; what is left are the certificate and warnings.
 pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
+    Tls::start(settings)?;
     for warning in settings::warnings(settings) {
         say(&format!("warning: {warning}"));
     }

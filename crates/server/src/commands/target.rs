@@ -21,6 +21,11 @@ pub(super) fn app<'a>(asked: Option<&str>, settings: &'a Settings) -> Result<&'a
 
 /// The URL that the command names, else the node of the settings.
 pub(super) fn url(asked: Option<&str>, settings: &Settings) -> Result<String, Failure> {
+    if asked.is_none() && settings.tls.is_some() {
+        let text = "the node of these settings speaks TLS (tls.certificate_file), and commands speak plain HTTP; name a \
+                    plain address with --to, such as a load balancer's own way to the nodes";
+        return Err(Failure::Usage(text.to_owned()));
+    }
     asked.map_or_else(|| near_url("server.listen", settings.server.listen), |url| Ok(url.to_owned()))
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
     check_prefixes(values, &mut found);
     check_presence(values, &mut found);
     check_doors(values, &mut found);
+    check_tls(values, &mut found);
     let known: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let apps_in_doubt = known.iter().any(|key| key.starts_with("apps"));
     let new = |problem: &Problem| {
@@ -35,6 +36,17 @@ fn check_doors(values: &Values, found: &mut Vec<Problem>) {
     {
         let text = format!("{admin} is server.listen already; write another port");
         found.push(Problem::new(values.source("server.admin").place(), "server.admin", text));
+    }
+}
+
+/// A certificate is nothing without its key.
+fn check_tls(values: &Values, found: &mut Vec<Problem>) {
+    let names = ["tls.certificate_file", "tls.key_file"];
+    for (name, other) in [(names[0], names[1]), (names[1], names[0])] {
+        if values.is_absent(name) && !values.is_absent(other) {
+            let text = format!("is missing, while {other} is set; write both for TLS, or neither");
+            found.push(Problem::new(values.source(other).place(), name, text));
+        }
     }
 }
 

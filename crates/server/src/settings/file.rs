@@ -138,9 +138,11 @@ fn no_such_section(section: &str, is_table: bool) -> String {
     let sections = table::node_rows().map(|row| table::split(row.name).0).chain(["apps"]);
     match nearest(section, sections) {
         Some(near) => format!("no such section; did you mean [{near}]?"),
-        None if is_table => "no such section; there are [server], [redis], [presence], [limits], [drain], [log] and \
+        None if is_table => {
+            "no such section; there are [server], [tls], [redis], [presence], [limits], [drain], [log] and \
                              [apps.NAME]"
-            .to_owned(),
+                .to_owned()
+        }
         None => match nearest_name(&format!("server.{section}")) {
             Some(near) => format!("is outside of a section; did you mean {near}?"),
             None => {

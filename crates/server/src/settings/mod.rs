@@ -45,6 +45,8 @@ pub(crate) struct Flags {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub server: Server,
+    /// `None`: clients speak plain.
+    pub tls: Option<Tls>,
     pub redis: Redis,
     pub presence: Presence,
     pub limits: Limits,
@@ -64,6 +66,15 @@ pub(crate) struct Server {
     pub admin: SocketAddr,
     /// 1 ..= 64; "one a core" is worked out already.
     pub workers: usize,
+}
+
+/// Where the certificate is; whether it is of any use is told when it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Where the two settings come from, for problems with what is in the files.
+    pub places: [String; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -165,6 +176,7 @@ fn settings(values: Values) -> Settings {
             admin: address("server.admin"),
             workers: workers(size("server.workers")),
         },
+        tls: tls(&values),
         redis: Redis {
             url: (!url.is_empty()).then(|| Secret::new(url)),
             namespace: values.text("redis.namespace").to_owned(),
@@ -196,6 +208,14 @@ fn settings(values: Values) -> Settings {
         development: values.development,
         values,
     }
+}
+
+fn tls(values: &Values) -> Option<Tls> {
+    let names = ["tls.certificate_file", "tls.key_file"];
+    // Both or neither: that was checked.
+    let [certificate_file, key_file] = names.map(|name| PathBuf::from(values.text(name)));
+    let places = names.map(|name| values.source(name).place());
+    (!values.is_absent(names[0])).then_some(Tls { certificate_file, key_file, places })
 }
 
 fn limits(values: &Values) -> Limits {

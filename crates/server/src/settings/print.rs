@@ -12,8 +12,12 @@ use super::value::{MASK, Scalar};
 use super::values::Value;
 
 /// The sections in print, each with its sentence.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("server", "The doors of a node."),
+    (
+        "tls",
+        "TLS on the port for clients (`server.listen`). Both keys or neither; neither where a load balancer does it.",
+    ),
     ("redis", "What joins the nodes. Without Redis a node stands alone."),
     ("presence", "How nodes know of each other's end. The same on all nodes of a cluster."),
     ("limits", "Bounds of one node. Every queue has one, and every one has an answer to \"full\"."),
@@ -124,6 +128,8 @@ fn sample(row: &Row) -> String {
         (Some(scalar), _) => bare(&scalar),
         (None, "url_file") => quoted("/run/secrets/redis-url"),
         (None, "secret_file") => quoted("/run/secrets/app-secret"),
+        (None, "certificate_file") => quoted("/etc/fanfare/tls.crt"),
+        (None, "key_file") => quoted("/etc/fanfare/tls.key"),
         (None, "previous_secret") => quoted("the-secret-before"),
         (None, "redis_prefix") => quoted("laravel_database_"),
         (None, key) => quoted(&format!("app-{key}")),
@@ -189,7 +195,7 @@ fn unit(row: &Row) -> String {
         Kind::Choice(words) => words.iter().map(|word| format!("`{}`", quoted(word))).collect::<Vec<_>>().join(", "),
         Kind::Identifier | Kind::Namespace | Kind::Prefix => "text".to_owned(),
         Kind::Secret => "secret text".to_owned(),
-        Kind::SecretFile => "path".to_owned(),
+        Kind::File => "path".to_owned(),
         Kind::RedisUrl => "URL, secret".to_owned(),
         Kind::HttpUrl => "URL".to_owned(),
         Kind::HeaderNames => "names of headers".to_owned(),

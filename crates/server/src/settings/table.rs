@@ -38,8 +38,8 @@ pub(crate) enum Kind {
     /// An app's id or key: it stands in URLs and before a colon.
     Identifier,
     Secret,
-    /// The path of a file that holds one secret.
-    SecretFile,
+    /// The path of a file.
+    File,
     RedisUrl,
     /// What stands before our own names in Redis.
     Namespace,
@@ -84,13 +84,16 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 51] = [
+pub(crate) const TABLE: [Row; 53] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
 
+    row("tls.certificate_file", Kind::File, Absent, "The certificate in PEM, the server's own first, then those between it and the root. With it and `key_file` clients connect by `wss://` and `https://`, and by nothing else. Read anew when it changes."),
+    row("tls.key_file", Kind::File, Absent, "The private key of that certificate in PEM, without a passphrase."),
+
     row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`. Empty: no Redis, and this node stands alone."),
-    row("redis.url_file", Kind::SecretFile, Absent, "A file that holds the URL, instead of `redis.url`."),
+    row("redis.url_file", Kind::File, Absent, "A file that holds the URL, instead of `redis.url`."),
     row("redis.namespace", Kind::Namespace, Text("ff:"), "What begins our own keys and topics in Redis. All nodes of a cluster have the same; two clusters on one Redis differ."),
     row("redis.linger", WAIT, Seconds(2.0), "How long a channel without listeners stays subscribed, so that a page reload costs Redis nothing."),
     row("redis.command_timeout", PERIOD, Seconds(2.0), "How long a Redis command may take."),
@@ -126,7 +129,7 @@ pub(crate) const TABLE: [Row; 51] = [
     row("apps.NAME.id", Kind::Identifier, Required, "The app's id, as in the URLs of its HTTP API."),
     row("apps.NAME.key", Kind::Identifier, Required, "The app's key, which its clients know."),
     row("apps.NAME.secret", Kind::Secret, Absent, "The app's secret, which its back end knows. Needed, here or by `secret_file`."),
-    row("apps.NAME.secret_file", Kind::SecretFile, Absent, "A file that holds the secret, instead of `secret`."),
+    row("apps.NAME.secret_file", Kind::File, Absent, "A file that holds the secret, instead of `secret`."),
     row("apps.NAME.previous_secret", Kind::Secret, Absent, "While rotating: a second secret whose signatures are good too. We sign with `secret`."),
     row("apps.NAME.redis_prefix", Kind::Prefix, Absent, "What stands before the app's channel names in Redis, as in Laravel's `database.redis.options.prefix`. Absent: the id and a colon. `\"\"`: nothing."),
     row("apps.NAME.client_events", Kind::Choice(&["off", "members", "all"]), Text("members"), "Who may send client events on private and presence channels: nobody, whoever is subscribed, any connection."),

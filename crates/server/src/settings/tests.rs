@@ -35,7 +35,14 @@ fn another(row: &Row) -> String {
 /// A file that is valid and has this one setting written.
 fn file_with(row: &Row, value: &str) -> String {
     let (section, key) = table::split(row.name);
-    let Some(key) = table::app_key(row.name) else { return format!("[{section}]\n{key} = {value}\n") };
+    let Some(key) = table::app_key(row.name) else {
+        let other = match row.name {
+            "tls.certificate_file" => "key_file = \"k.pem\"\n",
+            "tls.key_file" => "certificate_file = \"c.pem\"\n",
+            _ => "",
+        };
+        return format!("[{section}]\n{key} = {value}\n{other}");
+    };
     let others: Vec<&str> = match key {
         "id" => vec!["key = \"k\"", "secret = \"s\""],
         "key" => vec!["id = \"1\"", "secret = \"s\""],
@@ -51,7 +58,7 @@ fn each_setting_changed_from_its_default_is_seen_with_its_place() {
         let (_, key) = table::split(row.name);
         let holder = std::env::temp_dir().join(format!("fanfare-{}-{key}", std::process::id()));
         let value = match row.kind {
-            Kind::SecretFile => {
+            Kind::File => {
                 let content = if key == "url_file" { "redis://localhost:7" } else { "out-of-a-file" };
                 std::fs::write(&holder, format!("{content}\n")).unwrap();
                 format!("{:?}", holder.display().to_string())
@@ -71,12 +78,12 @@ fn each_setting_changed_from_its_default_is_seen_with_its_place() {
 #[test]
 fn each_setting_reaches_the_process() {
     let plain = format!("{:?}", without_values(read(APP, &[]).unwrap()));
-    let node = table::node_rows().filter(|row| !matches!(row.kind, Kind::SecretFile));
+    let node = table::node_rows().filter(|row| !matches!(row.kind, Kind::File));
     for row in node {
         let settings = read(&format!("{APP}\n{}", file_with(row, &another(row))), &[]).unwrap();
         assert_ne!(format!("{:?}", without_values(settings)), plain, "{}", row.name);
     }
-    for row in table::app_rows().filter(|row| !matches!(row.kind, Kind::SecretFile | Kind::Secret)) {
+    for row in table::app_rows().filter(|row| !matches!(row.kind, Kind::File | Kind::Secret)) {
         let settings = read(&file_with(row, &another(row)), &[]).unwrap();
         assert_ne!(format!("{:?}", without_values(settings)), plain, "{}", row.name);
     }

@@ -143,8 +143,8 @@ impl Row {
             Kind::Identifier if text.is_empty() => Err(format!("is empty; write {}", wanted())),
             Kind::Identifier => Err(format!("{text:?} cannot stand in a URL; write {}", wanted())),
             Kind::Secret => read_secret(text),
-            Kind::SecretFile if text.is_empty() => Err(format!("is empty; write {}", wanted())),
-            Kind::SecretFile => plain(),
+            Kind::File if text.is_empty() => Err(format!("is empty; write {}", wanted())),
+            Kind::File => plain(),
             Kind::RedisUrl => read_redis_url(text),
             Kind::Namespace | Kind::Prefix => self.read_name_start(text),
             Kind::HttpUrl if text.is_empty() => plain(),
@@ -191,7 +191,7 @@ impl Row {
                 "1 to 200 letters, digits and signs other than `/ ? # % & : \" \\`, in quotes".to_owned()
             }
             Kind::Secret => "the secret as text, in quotes".to_owned(),
-            Kind::SecretFile => "the path of a file, in quotes".to_owned(),
+            Kind::File => "the path of a file, in quotes".to_owned(),
             Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
             Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
             Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),

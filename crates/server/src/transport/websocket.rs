@@ -16,12 +16,13 @@ use hub::{Connection, Turn, Worker};
 use model::dialect::Goodbye;
 use model::{Message, Reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Error};
+
+use crate::stream::Stream;
 
 /// tungstenite zero-fills its read buffer before each read and keeps it for life: small.
 const READ_BUFFER: usize = 512;
@@ -130,6 +131,10 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
             }
             End::Unreadable => discard_all(connection).await,
         }
+        if connection.sink().say_end() {
+            // Its answer; unread, it would reset the socket as well.
+            discard_all(connection).await;
+        }
     };
     // Whoever does not read now has had its time.
     let _ = timeout(FAREWELL, farewell).await;
@@ -151,7 +156,7 @@ async fn discard_all(connection: &Rc<Connection>) {
 }
 
 /// Says no to a client whose handshake is done but whom no app takes in. `answer`: to its upgrade, not yet written.
-pub(crate) async fn turn_away(mut stream: TcpStream, answer: Vec<u8>, read: Bytes, goodbye: Goodbye) {
+pub(crate) async fn turn_away(mut stream: Stream, answer: Vec<u8>, read: Bytes, goodbye: Goodbye) {
     let farewell = async {
         stream.write_all(&answer).await?;
         let config = config(16 << 10);
@@ -173,7 +178,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream, answer: Vec<u8>, read: Byte
 
 /// Ends a bare stream so that what was written arrives: a stream dropped over unread bytes is reset, and the reset can
 /// overtake the answer.
-pub(crate) async fn discard(mut stream: TcpStream) {
+pub(crate) async fn discard(mut stream: Stream) {
     let rest = async {
         stream.shutdown().await?;
         let mut buffer = vec![0; 16 << 10];
