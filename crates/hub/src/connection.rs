@@ -61,7 +61,8 @@ pub(crate) struct Subscription {
 pub struct Connection {
     pub(crate) id: SocketId,
     pub(crate) slot: u32,
-    pub(crate) app: Arc<App>,
+    /// Replaced when its settings change; the id stays.
+    app: RefCell<Arc<App>>,
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) framing: Framing,
     pub(crate) state: Cell<State>,
@@ -119,7 +120,7 @@ impl Connection {
         Self {
             id,
             slot,
-            app,
+            app: app.into(),
             dialect,
             framing,
             state: Cell::new(state),
@@ -140,6 +141,16 @@ impl Connection {
 
     pub fn id(&self) -> SocketId {
         self.id
+    }
+
+    /// Its app as it is set now.
+    pub(crate) fn app(&self) -> Arc<App> {
+        self.app.borrow().clone()
+    }
+
+    /// From here on the app is set like this.
+    pub(crate) fn set_app(&self, app: Arc<App>) {
+        self.app.replace(app);
     }
 
     /// The socket, for the transport's reads.

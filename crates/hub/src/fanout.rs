@@ -231,7 +231,7 @@ impl Shard {
             let connection = &entry.connection;
             if gap {
                 connection.stats.gaps.add(1);
-                if connection.app.on_gap == OnGap::Close {
+                if connection.app().on_gap == OnGap::Close {
                     if !connection.returning.replace(true) {
                         self.returning.push(connection.clone());
                     }
@@ -275,7 +275,7 @@ impl Shard {
             let Some(connection) = connection.filter(|connection| self.has_admitted(connection)) else { continue };
             budget.spend();
             connection.stats.gaps.add(1);
-            match connection.app.on_gap {
+            match connection.app().on_gap {
                 OnGap::Notice => self.tell(&connection, &Notice::Gap),
                 OnGap::Close if connection.returning.replace(true) => {}
                 OnGap::Close => self.returning.push(connection),

@@ -85,7 +85,7 @@ impl Shard {
             // We do not listen, so its silence means nothing.
             connection.seen.set(now);
         }
-        let heartbeat = connection.dialect.heartbeat(connection.app.activity_timeout);
+        let heartbeat = connection.dialect.heartbeat(connection.app().activity_timeout);
         match judge(connection.seen.get(), connection.pinged.get(), heartbeat, now) {
             Verdict::Wait(second) => self.wheel.put(connection, second),
             Verdict::Ping(second) => {

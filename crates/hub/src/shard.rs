@@ -133,7 +133,7 @@ impl Shard {
         let connection = Rc::new(Connection::new(identity, Framing::WebSocket, sink, self.shared.clone()));
         let slot = self.connections.insert(connection.clone());
         self.sequences.insert(connection.id.sequence(), slot);
-        let heartbeat = connection.dialect.heartbeat(connection.app.activity_timeout);
+        let heartbeat = connection.dialect.heartbeat(connection.app().activity_timeout);
         self.wheel.put(&connection, self.shared.now.get() + heartbeat.ping_after);
         self.welcome(&connection, first);
         for (command, tag) in opening.commands {
@@ -145,7 +145,7 @@ impl Shard {
 
     /// The first words, in one write with what stands before them.
     fn welcome(&self, connection: &Connection, mut first: Vec<u8>) {
-        let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app.activity_timeout };
+        let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app().activity_timeout };
         let mut payload = Vec::new();
         connection.dialect.notice(&connection.state.get(), &welcome, &mut payload);
         if !payload.is_empty() {

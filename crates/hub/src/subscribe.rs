@@ -18,7 +18,7 @@ use crate::shard::{Departure, Shard};
 impl Shard {
     pub(crate) fn subscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, proof: Proof, tag: Tag) {
         let kind = name.kind();
-        let key = ChannelKey { app: connection.app.id.clone(), name };
+        let key = ChannelKey { app: connection.app().id.clone(), name };
         if let Some(slot) = self.names.get(&key).copied()
             && self.repeat(connection, slot, &tag)
         {
@@ -84,7 +84,7 @@ impl Shard {
             self.advance_if_at_rest(channel_slot);
             return;
         }
-        let members_max = connection.app.limits.members;
+        let members_max = connection.app().limits.members;
         let ask = Ask {
             channel: channel.key.clone(),
             subscription: SubscriptionRef { slot, generation },
@@ -151,7 +151,7 @@ impl Shard {
     }
 
     pub(crate) fn unsubscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, tag: &Tag) {
-        let key = ChannelKey { app: connection.app.id.clone(), name };
+        let key = ChannelKey { app: connection.app().id.clone(), name };
         let mut subscriptions = connection.subscriptions.borrow_mut();
         let place = self.names.get(&key).and_then(|slot| subscriptions.iter().position(|s| s.channel == *slot));
         let removed = place.map(|place| subscriptions.swap_remove(place));
@@ -192,7 +192,7 @@ fn permit(
     kind: ChannelKind,
     proof: &Proof,
 ) -> Result<Option<Member>, Refusal> {
-    let app = &connection.app;
+    let app = &connection.app();
     let max = app.limits.channels_per_connection;
     // Asks count beyond their subscription's end: else who comes and goes while nothing is answered asks without limit.
     if connection.subscriptions.borrow().len() >= max || connection.unanswered.get() as usize >= max {

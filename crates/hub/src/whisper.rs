@@ -26,7 +26,7 @@ impl Shard {
         data: RawJson,
         tag: Tag,
     ) {
-        let key = ChannelKey { app: connection.app.id.clone(), name };
+        let key = ChannelKey { app: connection.app().id.clone(), name };
         let sender = self.sender(connection, &key);
         if let Err(text) = permit(connection, &key.name, sender.is_some(), &data) {
             connection.stats.whispers_refused.add(1);
@@ -70,17 +70,17 @@ impl Shard {
 }
 
 fn permit(connection: &Connection, name: &ChannelName, subscribed: bool, data: &RawJson) -> Result<(), &'static str> {
-    let kind = name.kind();
-    if connection.app.client_events == ClientEvents::Off {
+    let (kind, app) = (name.kind(), connection.app());
+    if app.client_events == ClientEvents::Off {
         return Err("Client events are off for this app");
     }
     if !matches!(kind.access, Access::Private | Access::Presence) || kind.encrypted {
         return Err("Client events are for private and presence channels only");
     }
-    if connection.app.client_events == ClientEvents::Members && !subscribed {
+    if app.client_events == ClientEvents::Members && !subscribed {
         return Err("Client events are for subscribers of the channel only");
     }
-    if data.len() > connection.app.limits.event_bytes {
+    if data.len() > app.limits.event_bytes {
         return Err("The data of the client event is too large");
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backplane::Backplane;
-use model::{App, Message, Opening, Reason, Refusal};
+use model::{App, Apps, Message, Opening, Reason, Refusal};
 
 use crate::connection::Connection;
 use crate::hub::Hub;
@@ -17,6 +17,9 @@ use crate::shard::Shard;
 
 /// Steps in which a spread close or a drain moves on.
 const STEP: Duration = Duration::from_millis(20);
+
+/// Connections closed at a stretch.
+const CLOSES: usize = 128;
 
 pub struct Worker {
     shard: RefCell<Shard>,
@@ -121,6 +124,24 @@ impl Worker {
         let connections: Vec<_> = shard.connections.iter().cloned().collect();
         for connection in connections {
             shard.close(&connection, &Reason::ShuttingDown.into());
+        }
+    }
+
+    /// Gives each connection its app as it is set now, and closes those whose app is gone; while many are closed, the
+    /// others have their turns.
+    pub async fn set_apps(&self, apps: &Apps) {
+        let connections: Vec<_> = self.shard.borrow().connections.iter().cloned().collect();
+        let mut homeless = Vec::new();
+        for connection in connections {
+            match apps.by_id(&connection.app().id) {
+                Some(app) => connection.set_app(app.clone()),
+                None => homeless.push(connection),
+            }
+        }
+        while !homeless.is_empty() {
+            let rest = homeless.len().saturating_sub(CLOSES);
+            self.close_all(homeless.drain(rest..), Reason::UnknownApp);
+            tokio::task::yield_now().await;
         }
     }
 

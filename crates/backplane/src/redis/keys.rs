@@ -3,11 +3,12 @@
 //! Invariant: no channel of a client resolves to a name in our namespace or to Redis's own `__key…` topics.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use model::{ChannelKey, ChannelName};
 
 use super::settings::Settings;
+use crate::AppSettings;
 
 /// The name of a pub/sub topic.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -38,20 +39,31 @@ impl Topic {
 
 pub(super) struct Keys {
     namespace: Box<str>,
-    prefixes: HashMap<Arc<str>, Box<str>>,
+    /// Those of apps that are gone included: their topics must still be left.
+    prefixes: RwLock<HashMap<Arc<str>, Box<str>>>,
     /// Of this process, in probes and incarnations. Random: a host name may come back before its ghost is reaped.
     pub node: Box<str>,
 }
 
 impl Keys {
     pub(super) fn new(settings: &Settings, node: &str) -> Self {
-        let prefixes = settings.prefixes.iter().map(|(app, prefix)| (app.clone(), prefix.as_str().into())).collect();
+        let prefixes = settings.prefixes.iter().map(|(app, prefix)| (app.clone(), prefix.as_str().into()));
+        let prefixes = RwLock::new(prefixes.collect());
         Self { namespace: settings.namespace.clone(), prefixes, node: node.into() }
+    }
+
+    /// Takes in apps that are new. One that was ever here keeps its prefix.
+    pub(super) fn add(&self, apps: &[AppSettings]) {
+        let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+        for app in apps {
+            prefixes.entry(app.id.clone()).or_insert_with(|| app.prefix.clone());
+        }
     }
 
     /// The topics of a channel: one on a single server.
     pub(super) fn topics(&self, channel: &ChannelKey) -> Result<[Topic; 1], NoTopic> {
-        let prefix = self.prefixes.get(&channel.app).ok_or(NoTopic::UnknownApp)?;
+        let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
+        let prefix = prefixes.get(&channel.app).ok_or(NoTopic::UnknownApp)?;
         Ok([Topic::new(&self.namespace, prefix, &channel.name)?])
     }
 
@@ -109,6 +121,15 @@ mod tests {
         check("none", "__keyspace@0__:x", Err(NoTopic::Reserved));
         check("f", "f:probe:node", Err(NoTopic::Reserved));
         check("gone", "orders", Err(NoTopic::UnknownApp));
+        let settings = |id: &str, prefix: &str| {
+            let mut app = model::App::new(id, "key", "secret");
+            app.redis_prefix = prefix.into();
+            AppSettings::of(&app)
+        };
+        keys.add(&[settings("new", "n_"), settings("l", "other_")]);
+        let topic = |app: &str| keys.topics(&key(app, "orders")).map(|[topic]| topic.as_str().to_owned());
+        assert_eq!(topic("new").as_deref(), Ok("n_orders"));
+        assert_eq!(topic("l").as_deref(), Ok("l_orders"), "an app keeps its prefix");
     }
 
     #[test]

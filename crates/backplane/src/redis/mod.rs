@@ -174,7 +174,9 @@ impl Cluster for Redis {
         1
     }
 
-    fn set_apps(&self, _apps: Vec<AppSettings>) {}
+    fn set_apps(&self, apps: Vec<AppSettings>) {
+        self.keys.add(&apps);
+    }
 
     fn take_jobs(&self, _app: Arc<str>, _max: usize) -> BoxFuture<Vec<Job>> {
         Box::pin(std::future::ready(Vec::new()))
