@@ -11,6 +11,7 @@ mod outage;
 mod plain;
 mod presence;
 mod pusher;
+mod rfc6455;
 mod shutdown;
 mod support;
 mod tidy;

@@ -8,9 +8,9 @@ use super::wait::LIMIT;
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Frame {
@@ -89,6 +89,11 @@ impl Socket {
 
     pub(crate) fn close(&mut self) {
         self.send_frame(true, CLOSE, &1000u16.to_be_bytes());
+    }
+
+    /// Bytes as they are, for frames that no client may send.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
     }
 
     /// A failed write is not told: the server's last words say more.
@@ -187,7 +192,8 @@ impl Socket {
     }
 }
 
-fn masked(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+/// A client's frame.
+pub(crate) fn masked(last: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![opcode | if last { 0x80 } else { 0 }];
     match payload.len() {

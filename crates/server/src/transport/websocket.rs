@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use hub::{Connection, Turn, Worker};
+use hub::{Connection, Sink, Turn, Worker};
 use model::dialect::Goodbye;
 use model::{Message, Reason};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -121,7 +123,7 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
             return;
         }
         match end {
-            End::Client => {}
+            End::Client | End::Unreadable => {}
             End::Ours => {
                 while let Some(Ok(message)) = socket.next().await {
                     if message.is_close() {
@@ -129,15 +131,29 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
                     }
                 }
             }
-            End::Unreadable => discard_all(connection).await,
         }
-        if connection.sink().say_end() {
-            // Its answer; unread, it would reset the socket as well.
+        let answered = connection.sink().say_end();
+        if end == End::Unreadable {
+            end_our_side(connection.sink());
+        }
+        if answered || end == End::Unreadable {
+            // What the client still says; unread, it would reset the socket as well.
             discard_all(connection).await;
         }
     };
     // Whoever does not read now has had its time.
     let _ = timeout(FAREWELL, farewell).await;
+}
+
+/// Ends our side of the line. A client's answer to the close cannot be told from what came before it, and a client that has
+/// closed properly waits for the server to end the line first (RFC 6455, 7.1.1).
+fn end_our_side(sink: &Sink) {
+    match sink {
+        // A socket that is gone has ended.
+        Sink::Plain(stream) => drop(SockRef::from(stream).shutdown(Shutdown::Write)),
+        // TLS has said its end.
+        Sink::Tls(_) => {}
+    }
 }
 
 async fn discard_all(connection: &Rc<Connection>) {
