@@ -92,6 +92,11 @@ impl Attendance {
             && self.locals.get(user).is_some_and(|l| l.registered == Registered::Yes)
     }
 
+    /// The members are known: who only looks on may be admitted.
+    pub(crate) fn is_current(&self) -> bool {
+        self.mirror.current
+    }
+
     /// One ask of this user was answered with yes.
     pub(crate) fn admit(&mut self, user: &UserId) {
         if let Some(local) = self.locals.get_mut(user) {

@@ -367,6 +367,6 @@ async fn a_quick_leave_and_join_ends_present(site: &Site) {
 
 #[tokio::test]
 async fn the_local_backplane_conforms() {
-    let settings = crate::local::Settings { linger: Duration::from_millis(20) };
+    let settings = crate::local::Settings { linger: Duration::from_millis(20), ..Default::default() };
     one_node(&Site::new(|workers| crate::local::start(settings, workers))).await;
 }

@@ -158,6 +158,12 @@ pub enum PublishError {
     Refused(String),
 }
 
+/// Longest wait for a job of a webhook.
+pub const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Jobs that may wait for an app's webhooks; more are lost, and counted.
+pub const JOBS_MAX: usize = 100_000;
+
 /// How the link stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkStatus {
@@ -246,7 +252,7 @@ pub trait Cluster: Backplane {
 
     /// Waits for up to `max` of an app's happenings, in their order; none after a second. Each is given to one node of
     /// the cluster, again when that one dies before it was [`done`](Cluster::done).
-    fn take_jobs(&self, app: Arc<str>, max: usize) -> BoxFuture<Vec<Job>>;
+    fn take_jobs(self: Arc<Self>, app: Arc<str>, max: usize) -> BoxFuture<Vec<Job>>;
 
     /// These need not be told any more.
     fn done(&self, app: Arc<str>, jobs: Vec<Box<str>>);

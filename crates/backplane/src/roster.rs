@@ -55,6 +55,39 @@ pub(crate) enum Operation {
     },
     Exit(UserId),
     Roster,
+    /// So many subscriptions of this node. `announce`: the channel's subscribers may be told of the sum.
+    Count {
+        n: u32,
+        announce: bool,
+    },
+    /// What the cache channel holds.
+    Cached,
+    /// Somebody was given nothing from it.
+    Missed,
+}
+
+impl Operation {
+    /// What its answer is about.
+    pub(crate) fn about(&self) -> About {
+        match self {
+            Self::Enter { member, .. } => About::User(member.id.clone()),
+            Self::Exit(user) => About::User(user.clone()),
+            Self::Roster => About::Roster,
+            Self::Count { .. } => About::Count,
+            Self::Cached => About::Cache,
+            Self::Missed => About::Nothing,
+        }
+    }
+}
+
+/// Which operation of a channel an answer belongs to: there is at most one of each under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum About {
+    User(UserId),
+    Roster,
+    Count,
+    Cache,
+    Nothing,
 }
 
 /// The members that this node's clients were told about, and at which version of the store.

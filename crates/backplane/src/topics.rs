@@ -11,12 +11,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
+use model::{Access, Broadcast, ChannelKey, Delivery, Reason, UserId};
 
 use crate::attendance::Attendance;
-use crate::roster::{Change, Operation, Snapshot, Version};
-use crate::{Ask, Item, SubscriptionRef, Workers};
+use crate::roster::{About, Change, Operation, Snapshot, Version};
+use crate::{Ask, Cached, Item, SubscriptionRef, Workers};
+use cache::{Cache, Kept};
+use occupancy::Occupancy;
 
+pub(crate) mod cache;
+mod occupancy;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +42,8 @@ pub(crate) struct TopicId {
 pub(crate) enum Command {
     Subscribe(Vec<TopicId>),
     Unsubscribe(Vec<TopicId>),
-    Presence(TopicId, Operation),
+    /// For the store.
+    Store(TopicId, Operation),
 }
 
 /// What became of an [`Operation`].
@@ -54,6 +59,12 @@ pub(crate) enum Answer {
     Full,
     Exited,
     Roster(Snapshot),
+    /// `later`: the subscribers are to be told of the sum by a further call.
+    Counted {
+        later: bool,
+    },
+    Cached(Option<Kept>),
+    Noted,
     /// No answer, or an error: it may have happened.
     Failed,
 }
@@ -76,6 +87,8 @@ struct Waiting {
     worker: usize,
     subscription: SubscriptionRef,
     user: Option<UserId>,
+    /// It is admitted with the members.
+    roster: bool,
 }
 
 #[derive(Debug)]
@@ -85,8 +98,12 @@ struct Topic {
     /// The workers that have an admitted subscription, a bit each.
     workers: u64,
     waiting: Vec<Waiting>,
-    /// On presence channels.
+    /// On presence channels, and on those of signed-in users.
     attendance: Option<Box<Attendance>>,
+    /// Not on channels of users: they are nobody's to count.
+    occupancy: Option<Occupancy>,
+    /// On cache channels.
+    cache: Option<Box<Cache>>,
     /// Was heard before the link was lost and is not yet again.
     restoring: bool,
     /// Redis refused it last.
@@ -100,6 +117,29 @@ impl Topic {
 
     fn is_heard(&self) -> bool {
         matches!(self.state, State::Live | State::Lingering(_))
+    }
+
+    fn stop_listening(&mut self) {
+        self.attendance.iter_mut().for_each(|attendance| attendance.stop_listening());
+        self.cache.iter_mut().for_each(|cache| cache.stop_listening());
+    }
+
+    fn lose_link(&mut self) {
+        self.attendance.iter_mut().for_each(|attendance| attendance.lose_link());
+        self.occupancy.iter_mut().for_each(Occupancy::lose_link);
+        self.cache.iter_mut().for_each(|cache| cache.lose_link());
+    }
+
+    /// Nothing is owed to the store.
+    fn is_settled(&self) -> bool {
+        self.attendance.as_ref().is_none_or(|attendance| attendance.is_empty())
+            && self.occupancy.as_ref().is_none_or(Occupancy::is_over)
+    }
+
+    /// Whoever comes has to wait for the store.
+    fn holds_back(&self) -> bool {
+        self.occupancy.as_ref().is_some_and(Occupancy::holds_back)
+            || self.cache.as_ref().is_some_and(|cache| !cache.is_known())
     }
 }
 
@@ -126,6 +166,13 @@ impl Heard {
         // Nothing under it can panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of whom the store is to be told.
+enum Who<'a> {
+    Nobody,
+    User(&'a UserId),
+    All,
 }
 
 #[derive(Default, Debug)]
@@ -190,11 +237,15 @@ impl Topics {
         let id = self.enter_table(&ask.channel);
         let link_up = self.link_up;
         let Some(topic) = self.topic(id) else { return };
+        if ask.roster {
+            topic.attendance.get_or_insert_default();
+        }
         let user = ask.member.as_ref().map(|asked| {
             topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max);
             asked.member.id.clone()
         });
-        topic.waiting.push(Waiting { worker, subscription: ask.subscription, user: user.clone() });
+        let waiting = Waiting { worker, subscription: ask.subscription, user: user.clone(), roster: ask.roster };
+        topic.waiting.push(waiting);
         match topic.state {
             State::Idle => {
                 topic.state = State::Asking;
@@ -205,10 +256,10 @@ impl Topics {
             State::Lingering(_) => topic.state = State::Live,
             State::Asking | State::Live | State::Leaving => {}
         }
+        self.tell_store(now, id, user.as_ref().map_or(Who::Nobody, Who::User));
         // Only the newcomer's part has changed: a room of many that wait is not looked through for each.
-        match &user {
-            Some(user) if !self.may_admit(id, user) => self.tell_store(now, id, Some(user)),
-            _ => self.settle(now, id),
+        if user.is_none_or(|user| self.may_admit(id, &user)) {
+            self.settle(now, id);
         }
     }
 
@@ -220,6 +271,7 @@ impl Topics {
             topic.workers &= !(1 << worker);
             heard.note(&topic.channel, before, topic.workers);
         }
+        self.tell_store(now, id, Who::Nobody);
         self.rest(now, id);
     }
 
@@ -228,7 +280,7 @@ impl Topics {
         let attendance = self.topic(id).and_then(|topic| topic.attendance.as_mut());
         if let Some(attendance) = attendance {
             attendance.exit(user);
-            self.tell_store(now, id, Some(user));
+            self.tell_store(now, id, Who::User(user));
         }
         self.rest(now, id);
     }
@@ -246,7 +298,7 @@ impl Topics {
         }
         self.restored(id);
         self.settle(now, id);
-        self.tell_store(now, id, None);
+        self.tell_store(now, id, Who::All);
         self.rest(now, id);
     }
 
@@ -286,6 +338,7 @@ impl Topics {
                 self.broadcast(id, Broadcast::Gap);
             }
             self.restored(id);
+            self.tell_store(now, id, Who::Nobody);
             self.rest(now, id);
         }
     }
@@ -313,40 +366,82 @@ impl Topics {
         let shown = attendance.message(version, change);
         self.show(id, shown);
         self.settle(now, id);
-        self.tell_store(now, id, Some(&user));
+        self.tell_store(now, id, Who::User(&user));
     }
 
-    /// What became of an operation on this user; `None` for a roster request. Answers of an earlier link or incarnation
-    /// must not come here.
-    pub(crate) fn answered(&mut self, now: Instant, id: TopicId, user: Option<&UserId>, answer: Answer) {
+    /// What became of an operation. Answers of an earlier link or incarnation must not come here.
+    pub(crate) fn answered(&mut self, now: Instant, id: TopicId, about: About, answer: Answer) {
+        match about {
+            About::User(user) => return self.answered_on_user(now, id, &user, answer),
+            About::Roster => return self.answered_on_roster(now, id, answer),
+            About::Count => {
+                let Some(occupancy) = self.topic(id).and_then(|topic| topic.occupancy.as_mut()) else { return };
+                match answer {
+                    Answer::Counted { later } => occupancy.answered(now, later),
+                    _ => occupancy.failed(),
+                }
+            }
+            About::Cache => {
+                let Some(cache) = self.topic(id).and_then(|topic| topic.cache.as_mut()) else { return };
+                let missed = match answer {
+                    Answer::Cached(kept) => cache.fetched(kept),
+                    _ => {
+                        cache.failed();
+                        None
+                    }
+                };
+                missed.into_iter().for_each(|event| self.broadcast(id, Broadcast::Event(event)));
+            }
+            About::Nothing => return,
+        }
+        self.settle(now, id);
+        self.tell_store(now, id, Who::Nobody);
+        self.rest(now, id);
+    }
+
+    fn answered_on_user(&mut self, now: Instant, id: TopicId, user: &UserId, answer: Answer) {
         let Some(topic) = self.topic(id) else { return };
         let Some(attendance) = topic.attendance.as_mut() else { return };
-        let changes = match (answer, user) {
-            (Answer::Entered { version, added, snapshot }, Some(user)) => {
-                attendance.entered(now, user, version, added, snapshot)
+        let mut changes = Vec::new();
+        match answer {
+            Answer::Entered { version, added, snapshot } => {
+                changes = attendance.entered(now, user, version, added, snapshot);
             }
-            (Answer::Roster(snapshot), None) => attendance.snapshot(now, snapshot),
-            (Answer::Full, Some(user)) => {
+            Answer::Full => {
                 attendance.full(user);
                 let all = std::mem::take(&mut topic.waiting);
                 let (refused, waiting) = all.into_iter().partition(|w| w.user.as_ref() == Some(user));
                 topic.waiting = waiting;
                 self.refuse(id, refused, Reason::MembersFull);
-                Vec::new()
             }
-            (Answer::Exited, Some(user)) => {
-                attendance.exited(user);
-                Vec::new()
-            }
-            (_, user) => {
-                attendance.failed(user);
-                Vec::new()
-            }
-        };
+            Answer::Exited => attendance.exited(user),
+            _ => attendance.failed(Some(user)),
+        }
         self.show(id, changes);
         self.settle(now, id);
-        self.tell_store(now, id, user);
+        self.tell_store(now, id, Who::User(user));
         self.rest(now, id);
+    }
+
+    fn answered_on_roster(&mut self, now: Instant, id: TopicId, answer: Answer) {
+        let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) else { return };
+        let mut changes = Vec::new();
+        match answer {
+            Answer::Roster(snapshot) => changes = attendance.snapshot(now, snapshot),
+            _ => attendance.failed(None),
+        }
+        self.show(id, changes);
+        self.settle(now, id);
+        self.tell_store(now, id, Who::All);
+        self.rest(now, id);
+    }
+
+    /// An event of a cache channel that the application published.
+    pub(crate) fn kept_message(&mut self, id: TopicId, kept: Kept) {
+        let Some(topic) = self.topic(id).filter(|topic| topic.is_heard()) else { return };
+        if topic.cache.as_mut().is_none_or(|cache| cache.hear(&kept)) {
+            self.broadcast(id, Broadcast::Event(kept.event));
+        }
     }
 
     // What the link does.
@@ -383,11 +478,9 @@ impl Topics {
             let Some(topic) = self.topic(id) else { continue };
             topic.restoring = false;
             topic.state = if topic.is_unwanted() { State::Idle } else { State::Asking };
-            if let Some(attendance) = topic.attendance.as_mut() {
-                attendance.lose_link();
-                if topic.state == State::Idle {
-                    attendance.stop_listening();
-                }
+            topic.lose_link();
+            if topic.state == State::Idle {
+                topic.stop_listening();
             }
             self.rest(now, id);
         }
@@ -398,11 +491,13 @@ impl Topics {
     pub(crate) fn store_up(&mut self, now: Instant, hold: Option<Instant>, renewed: bool) {
         self.store_up = true;
         for id in self.ids() {
-            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
-                attendance.resume(hold, renewed);
-                self.tell_store(now, id, None);
-                self.rest(now, id);
+            let Some(topic) = self.topic(id) else { continue };
+            topic.attendance.iter_mut().for_each(|attendance| attendance.resume(hold, renewed));
+            if renewed {
+                topic.occupancy.iter_mut().for_each(Occupancy::renew);
             }
+            self.tell_store(now, id, Who::All);
+            self.rest(now, id);
         }
     }
 
@@ -425,9 +520,7 @@ impl Topics {
             self.lingering.pop_front();
             let Some(topic) = self.topic(id).filter(|t| t.state == State::Lingering(deadline)) else { continue };
             topic.state = State::Leaving;
-            if let Some(attendance) = topic.attendance.as_mut() {
-                attendance.stop_listening();
-            }
+            topic.stop_listening();
             self.unsubscribe.push(id);
         }
     }
@@ -441,12 +534,21 @@ impl Topics {
             return;
         }
         for id in self.ids() {
-            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
-                attendance.retry();
-                let refresh = attendance.next_refresh(now);
-                self.operations.extend(refresh.map(|operation| (id, operation)));
-                self.tell_store(now, id, None);
+            let Some(topic) = self.topic(id) else { continue };
+            let wanted = !topic.is_unwanted();
+            topic.cache.iter_mut().for_each(|cache| cache.retry());
+            let mut due = None;
+            if let Some(occupancy) = &mut topic.occupancy {
+                occupancy.retry();
+                due = occupancy.next(now, wanted, true);
             }
+            let mut refresh = None;
+            let members = topic.attendance.as_mut().map(|attendance| {
+                attendance.retry();
+                refresh = attendance.next_refresh(now);
+            });
+            self.operations.extend(due.into_iter().chain(refresh).map(|operation| (id, operation)));
+            self.tell_store(now, id, if members.is_some() { Who::All } else { Who::Nobody });
         }
     }
 
@@ -487,13 +589,33 @@ impl Topics {
     /// True when messages of the channel are of use: a worker or a mirror takes them.
     pub(crate) fn is_wanted(&self, id: TopicId) -> bool {
         let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation);
-        slot.and_then(|slot| slot.topic.as_ref()).is_some_and(|t| t.workers != 0 || t.attendance.is_some())
+        slot.and_then(|slot| slot.topic.as_ref())
+            .is_some_and(|t| t.workers != 0 || t.attendance.is_some() || t.cache.is_some())
     }
 
-    /// True while the store is owed an exit.
+    /// True while the store is owed the end of something.
     pub(crate) fn has_exits(&self) -> bool {
         let topics = self.slots.iter().filter_map(|slot| slot.topic.as_ref());
-        topics.filter_map(|topic| topic.attendance.as_ref()).any(|attendance| attendance.has_exits())
+        topics.into_iter().any(|topic| {
+            topic.attendance.as_ref().is_some_and(|attendance| attendance.has_exits())
+                || (topic.is_unwanted() && topic.occupancy.as_ref().is_some_and(|occupancy| !occupancy.is_over()))
+        })
+    }
+
+    /// What the store has of this node for a channel, and what is so.
+    pub(crate) fn told_and_live(&self, channel: &ChannelKey) -> (u32, u32) {
+        let slot = self.by_channel.get(channel).and_then(|id| self.slots.get(id.slot as usize));
+        let topic = slot.and_then(|slot| slot.topic.as_ref());
+        topic.and_then(|topic| topic.occupancy.as_ref()).map_or((0, 0), Occupancy::told_and_live)
+    }
+
+    /// All channels of an app of which the store does not have what is so.
+    pub(crate) fn out_of_step(&self, app: &str) -> Vec<(Arc<ChannelKey>, (u32, u32))> {
+        let topics = self.slots.iter().filter_map(|slot| slot.topic.as_ref());
+        let of_app = topics.filter(|topic| *topic.channel.app == *app);
+        let counted =
+            of_app.filter_map(|topic| Some((topic.channel.clone(), topic.occupancy.as_ref()?.told_and_live())));
+        counted.filter(|(_, (told, live))| told != live).collect()
     }
 
     /// All that is to be sent since the last call, in commands of at most 1,000 names.
@@ -503,7 +625,7 @@ impl Topics {
         commands.extend(batches(std::mem::take(&mut self.subscribe)).into_iter().map(Command::Subscribe));
         commands.extend(std::mem::take(&mut self.alone).into_iter().map(|id| Command::Subscribe(vec![id])));
         commands.extend(batches(std::mem::take(&mut self.unsubscribe)).into_iter().map(Command::Unsubscribe));
-        commands.extend(std::mem::take(&mut self.operations).into_iter().map(|(id, op)| Command::Presence(id, op)));
+        commands.extend(std::mem::take(&mut self.operations).into_iter().map(|(id, op)| Command::Store(id, op)));
         commands
     }
 
@@ -529,7 +651,10 @@ impl Topics {
         });
         let place = &mut self.slots[slot as usize];
         let id = TopicId { slot, generation: place.generation };
+        let kind = channel.name.kind();
         place.topic = Some(Topic {
+            occupancy: (kind.access != Access::User).then(Occupancy::default),
+            cache: kind.cache.then(Box::default),
             channel: channel.clone(),
             state: State::Idle,
             workers: 0,
@@ -550,9 +675,11 @@ impl Topics {
     /// Admits everybody who can be.
     fn settle(&mut self, now: Instant, id: TopicId) {
         let (workers, heard) = (self.workers.clone(), self.heard.clone());
-        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Live) else { return };
+        let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Live && !topic.holds_back()) else {
+            return;
+        };
         let before = topic.workers;
-        let mut users = Vec::new();
+        let (mut users, mut missed) = (Vec::new(), false);
         for waiting in std::mem::take(&mut topic.waiting) {
             let roster = match (&waiting.user, topic.attendance.as_mut()) {
                 (Some(user), Some(attendance)) if attendance.may_admit(user) => {
@@ -564,30 +691,39 @@ impl Topics {
                     topic.waiting.push(waiting);
                     continue;
                 }
+                (None, Some(attendance)) if waiting.roster => {
+                    if !attendance.is_current() {
+                        topic.waiting.push(waiting);
+                        continue;
+                    }
+                    Some(attendance.roster())
+                }
                 (None, _) => None,
             };
+            let (cached, miss) = topic.cache.as_mut().map_or((Cached::Never, false), |cache| cache.give(now));
+            missed |= miss;
             topic.workers |= 1 << waiting.worker;
-            let (channel, subscription) = (topic.channel.clone(), waiting.subscription);
-            workers.push(
-                waiting.worker,
-                Item::Admit {
-                    channel,
-                    subscription,
-                    roster,
-                    position: None,
-                    cached: Default::default(),
-                    count: Default::default(),
-                },
-            );
+            let item = Item::Admit {
+                channel: topic.channel.clone(),
+                subscription: waiting.subscription,
+                roster,
+                position: None,
+                cached,
+                count: topic.occupancy.as_ref().map(|occupancy| occupancy.live.clone()).unwrap_or_default(),
+            };
+            workers.push(waiting.worker, item);
         }
         heard.note(&topic.channel, before, topic.workers);
+        if missed {
+            self.operations.push((id, Operation::Missed));
+        }
         for user in users {
-            self.tell_store(now, id, Some(&user));
+            self.tell_store(now, id, Who::User(&user));
         }
     }
 
     fn refuse(&mut self, id: TopicId, waiting: Vec<Waiting>, reason: Reason) {
-        for Waiting { worker, subscription, user } in waiting {
+        for Waiting { worker, subscription, user, .. } in waiting {
             let Some(topic) = self.topic(id) else { return };
             if let (Some(user), Some(attendance)) = (user, topic.attendance.as_mut()) {
                 attendance.refuse(&user);
@@ -597,18 +733,27 @@ impl Topics {
         }
     }
 
-    /// Collects what the store is to be told of one user, or of all, and the roster if one is needed.
-    fn tell_store(&mut self, now: Instant, id: TopicId, user: Option<&UserId>) {
+    /// Collects what the store is to be told and asked.
+    fn tell_store(&mut self, now: Instant, id: TopicId, who: Who<'_>) {
         if !self.store_up {
             return;
         }
         let Some(topic) = self.topic(id) else { return };
-        let live = topic.state == State::Live && !topic.is_unwanted();
-        let Some(attendance) = topic.attendance.as_mut() else { return };
-        let users = user.map_or_else(|| attendance.users(), |user| vec![user.clone()]);
-        let mut operations: Vec<_> = users.iter().filter_map(|user| attendance.next(user, live)).collect();
-        if live {
-            operations.extend(attendance.next_roster(now));
+        let wanted = !topic.is_unwanted();
+        let live = topic.state == State::Live && wanted;
+        let mut operations = Vec::new();
+        operations.extend(topic.occupancy.as_mut().and_then(|occupancy| occupancy.next(now, wanted, false)));
+        operations.extend(topic.cache.as_mut().filter(|_| live).and_then(|cache| cache.next()));
+        if let Some(attendance) = topic.attendance.as_mut() {
+            let users = match who {
+                Who::Nobody => Vec::new(),
+                Who::User(user) => vec![user.clone()],
+                Who::All => attendance.users(),
+            };
+            operations.extend(users.iter().filter_map(|user| attendance.next(user, live)));
+            if live {
+                operations.extend(attendance.next_roster(now));
+            }
         }
         self.operations.extend(operations.into_iter().map(|operation| (id, operation)));
     }
@@ -634,12 +779,12 @@ impl Topics {
             }
             State::Asking if !link_up => {
                 topic.state = State::Idle;
-                topic.attendance.iter_mut().for_each(|attendance| attendance.stop_listening());
+                topic.stop_listening();
             }
             _ => {}
         }
         let Some(topic) = self.topic(id).filter(|topic| topic.state == State::Idle) else { return };
-        if topic.attendance.as_ref().is_none_or(|attendance| attendance.is_empty()) {
+        if topic.is_settled() {
             let channel = topic.channel.clone();
             self.by_channel.remove(&channel);
             let slot = &mut self.slots[id.slot as usize];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use backplane::{Cluster, Workers, local};
+use backplane::{AppSettings, Cluster, Workers, local};
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
 use model::{Apps, socket_id};
@@ -126,13 +126,14 @@ fn random_node() -> u32 {
 
 fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Cluster>> {
     let Some(url) = &settings.redis.url else {
-        return Ok(local::start(local::Settings { linger: settings.redis.linger }, workers));
+        let local = local::Settings { linger: settings.redis.linger, apps: known_apps(settings), ..Default::default() };
+        return Ok(local::start(local, workers));
     };
     let redis = &settings.redis;
     let settings = backplane::redis::Settings {
         url: url.clone(),
         namespace: redis.namespace.as_str().into(),
-        prefixes: settings.apps.iter().map(|app| (app.app.id.clone(), app.app.redis_prefix.to_string())).collect(),
+        apps: known_apps(settings),
         linger: redis.linger,
         command_timeout: redis.command_timeout,
         publish_timeout: redis.publish_timeout,
@@ -146,6 +147,10 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
     };
     let handle = start_backplane_thread()?;
     backplane::redis::start(settings, workers, handle).context("redis.url")
+}
+
+fn known_apps(settings: &Settings) -> Vec<AppSettings> {
+    settings.apps.iter().map(|app| AppSettings::of(&app.app)).collect()
 }
 
 /// Redis I/O has a thread of its own: it never waits for a worker, and no worker for it.

@@ -11,19 +11,30 @@ use model::{ChannelKey, UserId};
 use redis::{PushInfo, Value};
 use tokio::sync::{Notify, oneshot};
 
+use super::errands::Reply;
 use super::link::Link;
-use super::presence::Reply;
+use super::presence::Store;
+use super::queries::Own;
 use crate::Ask;
 use crate::topics::TopicId;
 
 /// Asks that may wait, of all workers.
 const ASKS_MAX: usize = 1 << 20;
 
-#[derive(Debug)]
+/// What a question needs of the topics, and where its asker goes on from there: `None` without a link.
+pub(super) enum Question {
+    Channels(Vec<Arc<ChannelKey>>),
+    OutOfStep(Arc<str>),
+    Nothing,
+}
+
+pub(super) type Told = Option<(Arc<Store>, Vec<(Arc<ChannelKey>, Own)>)>;
+
 pub(super) enum Call {
     Ask(usize, Ask),
     Leave(usize, Arc<ChannelKey>),
     Exit(Arc<ChannelKey>, UserId),
+    Query(Question, oneshot::Sender<Told>),
     /// Answered when no exit is under way any more.
     Close(oneshot::Sender<()>),
 }
@@ -43,7 +54,9 @@ pub(super) enum News {
     Registered(u64, bool),
     /// The node's incarnation is no longer accepted.
     Fenced(u64),
-    Presence(Vec<Reply>),
+    Answered(Vec<Reply>),
+    /// Whether this node is the one that tells the webhooks.
+    Leads(u64, bool),
 }
 
 pub(super) struct Push {

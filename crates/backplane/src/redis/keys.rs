@@ -1,11 +1,11 @@
-//! Names in Redis: topics that messages travel on, and keys of presence.
+//! Names in Redis: topics that messages travel on, and our keys. And what is known of apps, by which both are made.
 //!
 //! Invariant: no channel of a client resolves to a name in our namespace or to Redis's own `__key…` topics.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{ChannelKey, ChannelName};
+use model::{Access, ChannelKey, ChannelName, WebhookKind};
 
 use super::settings::Settings;
 use crate::AppSettings;
@@ -39,6 +39,7 @@ impl Topic {
 
 pub(super) struct Keys {
     namespace: Box<str>,
+    apps: RwLock<HashMap<Arc<str>, AppSettings>>,
     /// Those of apps that are gone included: their topics must still be left.
     prefixes: RwLock<HashMap<Arc<str>, Box<str>>>,
     /// Of this process, in probes and incarnations. Random: a host name may come back before its ghost is reaped.
@@ -47,17 +48,56 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(settings: &Settings, node: &str) -> Self {
-        let prefixes = settings.prefixes.iter().map(|(app, prefix)| (app.clone(), prefix.as_str().into()));
-        let prefixes = RwLock::new(prefixes.collect());
-        Self { namespace: settings.namespace.clone(), prefixes, node: node.into() }
+        let keys = Self {
+            namespace: settings.namespace.clone(),
+            apps: RwLock::default(),
+            prefixes: RwLock::default(),
+            node: node.into(),
+        };
+        keys.set_apps(settings.apps.clone());
+        keys
     }
 
-    /// Takes in apps that are new. One that was ever here keeps its prefix.
-    pub(super) fn add(&self, apps: &[AppSettings]) {
+    /// The apps are these. One that was ever here keeps its prefix: topics of that name are subscribed to.
+    pub(super) fn set_apps(&self, apps: Vec<AppSettings>) {
         let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
-        for app in apps {
+        for app in &apps {
             prefixes.entry(app.id.clone()).or_insert_with(|| app.prefix.clone());
         }
+        drop(prefixes);
+        let mut known = self.apps.write().unwrap_or_else(PoisonError::into_inner);
+        *known = apps.into_iter().map(|app| (app.id.clone(), app)).collect();
+    }
+
+    fn apps(&self) -> RwLockReadGuard<'_, HashMap<Arc<str>, AppSettings>> {
+        self.apps.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long a cache channel of this app keeps its event, in ms.
+    pub(super) fn cache_ttl(&self, app: &str) -> u64 {
+        self.apps().get(app).map_or(0, |app| app.cache_ttl.as_millis() as u64)
+    }
+
+    /// What the app wants to be told of a channel, in the letters of change.lua.
+    pub(super) fn wants(&self, channel: &ChannelKey) -> String {
+        match (self.apps().get(&channel.app), channel.name.kind().access) {
+            (None, _) | (_, Access::User) => String::new(),
+            (Some(app), access) => letters(app, access == Access::Presence),
+        }
+    }
+
+    /// All apps in the letters of change.lua.
+    pub(super) fn wants_of_apps(&self) -> Vec<(Arc<str>, String)> {
+        self.apps().values().map(|app| (app.id.clone(), letters(app, false))).collect()
+    }
+
+    pub(super) fn apps_with_webhooks(&self) -> Vec<Arc<str>> {
+        self.apps().values().filter(|app| !app.webhooks.is_empty()).map(|app| app.id.clone()).collect()
+    }
+
+    /// The stream of an app's webhook jobs.
+    pub(super) fn webhooks(&self, app: &str) -> String {
+        format!("{}:wh:{}", self.store(), encoded(app))
     }
 
     /// The topics of a channel: one on a single server.
@@ -78,16 +118,29 @@ impl Keys {
 
     /// `A:C`: the channel in a key's name.
     pub(super) fn channel(channel: &ChannelKey) -> String {
-        let mut out = String::new();
-        push_encoded(&mut out, &channel.app);
-        out.push(':');
-        push_encoded(&mut out, channel.name.as_str());
-        out
+        format!("{}:{}", encoded(&channel.app), encoded(channel.name.as_str()))
     }
 }
 
+fn letters(app: &AppSettings, presence: bool) -> String {
+    const LETTERS: [(WebhookKind, char); 7] = [
+        (WebhookKind::ChannelOccupied, 'o'),
+        (WebhookKind::ChannelVacated, 'v'),
+        (WebhookKind::MemberAdded, 'a'),
+        (WebhookKind::MemberRemoved, 'r'),
+        (WebhookKind::CacheMiss, 'm'),
+        (WebhookKind::SubscriptionCount, 'c'),
+        (WebhookKind::ClientEvent, 'e'),
+    ];
+    let wanted = LETTERS.iter().filter(|(kind, _)| app.webhooks.has(*kind)).map(|(_, letter)| *letter);
+    let told = app.subscription_count.then_some('s');
+    // A presence channel's subscribers are not counted but listed.
+    wanted.chain(told).filter(|letter| !(presence && "cs".contains(*letter))).collect()
+}
+
 /// Percent-encodes what Pusher's channel names do not have.
-fn push_encoded(out: &mut String, text: &str) {
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"_-=@,.;#".contains(&byte) {
             out.push(byte as char);
@@ -95,6 +148,23 @@ fn push_encoded(out: &mut String, text: &str) {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
+    out
+}
+
+/// The channel's name, out of a key or a field.
+pub(super) fn decoded(text: &str) -> Option<ChannelName> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        (rest, _) = match (first, behind) {
+            (b'%', [high, low, behind @ ..]) => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                (behind, bytes.push(u8::from_str_radix(digits, 16).ok()?))
+            }
+            _ => (behind, bytes.push(*first)),
+        };
+    }
+    ChannelName::new(&String::from_utf8(bytes).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -107,9 +177,12 @@ mod tests {
 
     #[test]
     fn a_channel_cannot_reach_reserved_names() {
-        let prefixes =
-            vec![("none".into(), String::new()), ("f".into(), "f".to_owned()), ("l".into(), "l_".to_owned())];
-        let keys = Keys::new(&Settings { prefixes, ..Settings::default() }, "node");
+        let app = |(id, prefix): (&str, &str)| AppSettings {
+            prefix: prefix.into(),
+            ..AppSettings::of(&model::App::new(id, "key", "secret"))
+        };
+        let apps = [("none", ""), ("f", "f"), ("l", "l_")].map(app).to_vec();
+        let keys = Keys::new(&Settings { apps, ..Settings::default() }, "node");
         let check = |app: &str, name: &str, expected: Result<&str, NoTopic>| {
             let topic = keys.topics(&key(app, name));
             assert_eq!(topic.as_ref().map(|[topic]| topic.as_str()).map_err(|e| *e), expected, "{app} {name}");
@@ -121,20 +194,13 @@ mod tests {
         check("none", "__keyspace@0__:x", Err(NoTopic::Reserved));
         check("f", "f:probe:node", Err(NoTopic::Reserved));
         check("gone", "orders", Err(NoTopic::UnknownApp));
-        let settings = |id: &str, prefix: &str| {
-            let mut app = model::App::new(id, "key", "secret");
-            app.redis_prefix = prefix.into();
-            AppSettings::of(&app)
-        };
-        keys.add(&[settings("new", "n_"), settings("l", "other_")]);
-        let topic = |app: &str| keys.topics(&key(app, "orders")).map(|[topic]| topic.as_str().to_owned());
-        assert_eq!(topic("new").as_deref(), Ok("n_orders"));
-        assert_eq!(topic("l").as_deref(), Ok("l_orders"), "an app keeps its prefix");
     }
 
     #[test]
     fn channels_in_keys_are_encoded() {
         assert_eq!(Keys::channel(&key("a:{1}", "presence-a@b,c.d;e#_=-")), "a%3A%7B1%7D:presence-a@b,c.d;e#_=-");
         assert_eq!(Keys::channel(&key("a", "room:é%")), "a:room%3A%C3%A9%25");
+        assert_eq!(decoded("room%3A%C3%A9%25"), Some(ChannelName::new("room:é%").unwrap()));
+        assert_eq!((decoded("x%"), decoded("x%zz"), decoded("%ff")), (ChannelName::new("x%").ok(), None, None));
     }
 }

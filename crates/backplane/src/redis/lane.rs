@@ -17,15 +17,27 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{BoxFuture, PublishError};
 
+/// Publishes what a cache channel keeps.
+const PUBLISH: &str = include_str!("scripts/publish.lua");
+
 /// Of one pipeline.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 /// Pipelines under way. Fewer than the connection's own queue takes (50), so handing one over never waits.
 const BATCHES_MAX: usize = 16;
 
+/// A cache channel's place, for an event that it keeps.
+pub(super) struct Keep {
+    pub store: String,
+    /// `A:C` of the keys.
+    pub channel: String,
+    pub ttl_ms: u64,
+}
+
 struct Entry {
     topic: String,
     payload: Vec<u8>,
+    keep: Option<Keep>,
     answer: oneshot::Sender<Result<(), PublishError>>,
 }
 
@@ -55,9 +67,14 @@ impl Lane {
     }
 
     /// Takes its place in the order now. The answer comes whoever polls for it, or nobody.
-    pub(super) fn publish(&self, topic: String, payload: Vec<u8>) -> BoxFuture<Result<(), PublishError>> {
+    pub(super) fn publish(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        keep: Option<Keep>,
+    ) -> BoxFuture<Result<(), PublishError>> {
         let (answer, answered) = oneshot::channel();
-        let entry = Entry { topic, payload, answer };
+        let entry = Entry { topic, payload, keep, answer };
         let bytes = entry.bytes();
         let mut queue = self.lock();
         if !queue.open || queue.bytes + bytes > self.bytes_max {
@@ -137,7 +154,14 @@ async fn send(mut connection: MultiplexedConnection, batch: Vec<Entry>, timeout:
     let bytes = batch.iter().map(Entry::bytes).sum();
     let mut pipeline = redis::Pipeline::with_capacity(batch.len());
     for entry in &batch {
-        pipeline.cmd("PUBLISH").arg(&entry.topic).arg(&entry.payload[..]);
+        match &entry.keep {
+            None => pipeline.cmd("PUBLISH").arg(&entry.topic).arg(&entry.payload[..]),
+            // With its text, not its hash: a publish cannot be repeated for a server that forgot the script.
+            Some(Keep { store, channel, ttl_ms }) => {
+                pipeline.cmd("EVAL").arg(PUBLISH).arg(1).arg(format!("{store}:last:{channel}"));
+                pipeline.arg(&entry.topic).arg(&entry.payload[..]).arg(*ttl_ms)
+            }
+        };
     }
     let sending = pin!(connection.send_packed_commands(&pipeline, 0, batch.len()));
     let (answers, lost) = match tokio::time::timeout(timeout, sending).await {

@@ -206,7 +206,7 @@ impl Supervisor {
             if due {
                 number += 1;
                 under_way.push_back((number, now));
-                drop(self.lane.publish(self.keys.probe(), format!("{generation}.{number}").into_bytes()));
+                drop(self.lane.publish(self.keys.probe(), format!("{generation}.{number}").into_bytes(), None));
             }
         }
     }

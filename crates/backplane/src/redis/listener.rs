@@ -11,17 +11,20 @@ use std::time::{Duration, Instant};
 use model::{Broadcast, Reason};
 use redis::{PushKind, Value};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, warn};
 
 use super::Tally;
-use super::inbox::{Call, Inbox, News, Push};
+use super::errands::{ERRANDS_MAX, Errand};
+use super::inbox::{Call, Inbox, News, Push, Question, Told};
 use super::keys::{Keys, NoTopic};
 use super::link::{Link, Pulse};
-use super::presence::{ERRANDS_MAX, Errand, Registration, Store};
+use super::presence::{Census, Registration, Store};
 use super::scripts::Scripts;
 use super::settings::Settings;
+use super::webhooks::Jobs;
 use super::wire::{self, Dropped, Message};
+use crate::topics::cache::Kept;
 use crate::topics::{Command, Heard, TopicId, Topics};
 use crate::{Ask, Item, LinkStatus, Workers};
 
@@ -38,6 +41,8 @@ struct Live {
     subscriber: redis::aio::MultiplexedConnection,
     store: Arc<Store>,
     tasks: JoinSet<()>,
+    /// While this node is the one that tells the webhooks.
+    reader: Option<AbortHandle>,
 }
 
 pub(super) struct Listener {
@@ -56,6 +61,8 @@ pub(super) struct Listener {
     live: Option<Live>,
     scripts: Arc<Scripts>,
     registration: Arc<Mutex<Registration>>,
+    census: Arc<Census>,
+    jobs: Arc<Jobs>,
     /// Counts the registrations; replies to operations of an earlier one are dropped.
     session: u64,
     errands: VecDeque<Errand>,
@@ -89,6 +96,8 @@ impl Listener {
             live: None,
             scripts: Arc::new(Scripts::new()),
             registration: Arc::default(),
+            census: Arc::default(),
+            jobs: Arc::default(),
             session: 0,
             errands: VecDeque::new(),
             pipelines: 0,
@@ -100,6 +109,14 @@ impl Listener {
 
     pub(super) fn heard(&self) -> Arc<Heard> {
         self.topics.heard()
+    }
+
+    pub(super) fn census(&self) -> Arc<Census> {
+        self.census.clone()
+    }
+
+    pub(super) fn jobs(&self) -> Arc<Jobs> {
+        self.jobs.clone()
     }
 
     /// Never returns.
@@ -159,16 +176,17 @@ impl Listener {
                 self.forget_errands();
                 self.topics.store_down();
             }
-            News::Presence(replies) => {
+            News::Leads(of, leads) if generation == Some(of) => self.lead(leads),
+            News::Answered(replies) => {
                 for reply in replies.into_iter().filter(|reply| reply.session == self.session) {
                     match reply.answer {
-                        Some(answer) => self.topics.answered(now, reply.id, reply.user.as_ref(), answer),
+                        Some(answer) => self.topics.answered(now, reply.id, reply.about, answer),
                         None => self.live.iter().for_each(|live| live.store.fenced.notify_one()),
                     }
                 }
                 self.pipelines = self.pipelines.saturating_sub(1);
             }
-            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) => {}
+            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) | News::Leads(..) => {}
         }
     }
 
@@ -180,13 +198,18 @@ impl Listener {
             registration: self.registration.clone(),
             pool: link.pool,
             tally: self.tally.clone(),
+            workers: self.workers.clone(),
+            census: self.census.clone(),
+            jobs: self.jobs.clone(),
             generation: link.generation,
             pulse: self.pulse.clone(),
             fenced: tokio::sync::Notify::new(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(store.clone().keep(link.generation, self.inbox.clone()));
-        self.live = Some(Live { generation: link.generation, subscriber: link.subscriber, store, tasks });
+        tasks.spawn(store.clone().send_reports());
+        let (generation, subscriber) = (link.generation, link.subscriber);
+        self.live = Some(Live { generation, subscriber, store, tasks, reader: None });
         self.topics.link_up();
     }
 
@@ -199,6 +222,35 @@ impl Listener {
 
     fn set_status(&self, status: LinkStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    fn lead(&mut self, leads: bool) {
+        let Some(live) = &mut self.live else { return };
+        match (leads, &live.reader) {
+            (true, None) => live.reader = Some(live.tasks.spawn(live.store.clone().read_jobs())),
+            (false, Some(reader)) => {
+                reader.abort();
+                live.reader = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// What a question needs to know from here; the asker goes on by himself.
+    fn tell(&self, question: Question) -> Told {
+        let store = self.live.as_ref()?.store.clone();
+        let channels = match question {
+            Question::Channels(channels) => {
+                let own = |channel: Arc<model::ChannelKey>| {
+                    let own = self.topics.told_and_live(&channel);
+                    (channel, own)
+                };
+                channels.into_iter().map(own).collect()
+            }
+            Question::OutOfStep(app) => self.topics.out_of_step(&app),
+            Question::Nothing => Vec::new(),
+        };
+        Some((store, channels))
     }
 
     fn forget_errands(&mut self) {
@@ -215,6 +267,7 @@ impl Listener {
             },
             Call::Leave(worker, channel) => self.topics.leave(now, worker, &channel),
             Call::Exit(channel, user) => self.topics.exit(now, &channel, &user),
+            Call::Query(question, answer) => _ = answer.send(self.tell(question)),
             Call::Close(closed) => self.closing.push(closed),
         }
     }
@@ -271,6 +324,13 @@ impl Listener {
         }
         match wire::decode(payload, self.settings.max_payload) {
             Ok(Message::Event(event)) => self.topics.broadcast(id, Broadcast::Event(event)),
+            Ok(Message::Kept(number, event)) => {
+                let app = self.topics.channel(id).map(|channel| channel.app.clone()).unwrap_or_default();
+                let until = now + Duration::from_millis(self.keys.cache_ttl(&app));
+                self.topics.kept_message(id, Kept { number, event, until });
+            }
+            Ok(Message::Count(n)) => self.topics.broadcast(id, Broadcast::Count(n)),
+            Ok(Message::Terminate) => self.topics.broadcast(id, Broadcast::Terminate),
             Ok(Message::Roster(version, change)) => self.topics.roster_message(now, id, version, change),
             Ok(Message::Unknown) => Tally::add(&self.tally.unknown_internal, 1),
             Err(Dropped::TooLarge) => {
@@ -301,11 +361,13 @@ impl Listener {
             match command {
                 Command::Subscribe(ids) => self.subscribe(ids),
                 Command::Unsubscribe(ids) => self.unsubscribe(ids),
-                Command::Presence(id, operation) => {
+                Command::Store(id, operation) => {
                     let Some(channel) = self.topics.channel(id) else { continue };
-                    let Ok([topic]) = self.keys.topics(channel) else { continue };
-                    let (channel, topic) = (Keys::channel(channel), topic.as_str().to_owned());
-                    self.errands.push_back(Errand { id, channel, topic, operation });
+                    // Of an app that is gone only the end is told, which needs no topic.
+                    let topic =
+                        self.keys.topics(channel).map_or_else(|_| String::new(), |[topic]| topic.as_str().into());
+                    let (channel, wants) = (Keys::channel(channel), self.keys.wants(channel));
+                    self.errands.push_back(Errand { id, channel, topic, wants, operation });
                 }
             }
         }
@@ -365,7 +427,7 @@ impl Listener {
             self.pipelines += 1;
             live.tasks.spawn(async move {
                 let replies = store.run(session, errands).await;
-                inbox.tell(News::Presence(replies));
+                inbox.tell(News::Answered(replies));
             });
         }
     }

@@ -1,19 +1,23 @@
 //! The backplane of many nodes: one Redis (6.2 or later, or Valkey) between them.
 //!
 //! `link` keeps the connections alive, `lane` sends publishes in order, `listener` owns the topics and hears everything,
-//! `presence` keeps rosters in Redis by the scripts, `wire` and `keys` spell messages and names. They meet in `inbox`.
+//! `presence` keeps the node registered, `errands` keeps rosters and counts in Redis by the scripts, `queries` reads them,
+//! `webhooks` queues what applications are told of, `wire` and `keys` spell messages and names. They meet in `inbox`.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
+mod errands;
 mod inbox;
 mod keys;
 mod lane;
 mod link;
 mod listener;
 mod presence;
+mod queries;
 mod scripts;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod wire;
 
 use std::hash::{BuildHasher, RandomState};
@@ -30,13 +34,16 @@ use tokio::task::AbortHandle;
 use crate::topics::Heard;
 use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, Item, LinkStatus, PublishError};
 use crate::{QueryAnswer, QueryError, Workers};
-use inbox::{Call, Inbox};
+use inbox::{Call, Inbox, Question, Told};
 use keys::Keys;
-use lane::Lane;
+use lane::{Keep, Lane};
 use link::{Pulse, Supervisor};
 use listener::Listener;
+use presence::{Census, Store};
+use queries::Own;
 use settings::Address;
 pub use settings::{Settings, StartError};
+use webhooks::Jobs;
 
 /// Longest wait for the last exits when closing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,7 +74,8 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         workers.clone(),
         status.clone(),
     );
-    let (heard, max_payload) = (listener.heard(), settings.max_payload);
+    let (heard, census, jobs, max_payload) =
+        (listener.heard(), listener.census(), listener.jobs(), settings.max_payload);
     let supervisor = Supervisor {
         settings,
         address,
@@ -78,12 +86,27 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         tally: tally.clone(),
     };
     let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
-    Ok(Arc::new(Redis { max_payload, heard, keys, inbox, lane, status, tally, workers, runtime, tasks: Tasks(tasks) }))
+    Ok(Arc::new(Redis {
+        max_payload,
+        heard,
+        census,
+        jobs,
+        keys,
+        inbox,
+        lane,
+        status,
+        tally,
+        workers,
+        runtime,
+        tasks: Tasks(tasks),
+    }))
 }
 
 struct Redis {
     max_payload: usize,
     heard: Arc<Heard>,
+    census: Arc<Census>,
+    jobs: Arc<Jobs>,
     keys: Arc<Keys>,
     inbox: Arc<Inbox>,
     lane: Arc<Lane>,
@@ -101,6 +124,32 @@ struct Tasks([AbortHandle; 2]);
 impl Tasks {
     fn abort(&self) {
         self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Redis {
+    fn ask_listener(&self, question: Question) -> BoxFuture<Told> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.inbox.call(Call::Query(question, answer));
+        Box::pin(async { answered.await.ok().flatten() })
+    }
+
+    /// Asks the listener for this node's part, then the store for the rest, on our own runtime.
+    fn query<T, F>(
+        &self,
+        question: Question,
+        ask: impl FnOnce(Arc<Store>, Vec<(Arc<ChannelKey>, Own)>) -> F + Send + 'static,
+    ) -> QueryAnswer<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, QueryError>> + Send,
+    {
+        let asked = self.ask_listener(question);
+        let asking = self.runtime.spawn(async move {
+            let (store, own) = asked.await.ok_or(QueryError::Unavailable)?;
+            ask(store, own).await
+        });
+        Box::pin(async { asking.await.unwrap_or(Err(QueryError::Unavailable)) })
     }
 }
 
@@ -135,10 +184,17 @@ impl Backplane for Redis {
         }
         Tally::add(&self.tally.messages_out, 1);
         Tally::add(&self.tally.bytes_out, payload.len() as u64);
-        self.lane.publish(topic.as_str().to_owned(), payload)
+        let keep = (event.cacheable && channel.name.kind().cache).then(|| Keep {
+            store: self.keys.store(),
+            channel: Keys::channel(&channel),
+            ttl_ms: self.keys.cache_ttl(&channel.app),
+        });
+        self.lane.publish(topic.as_str().to_owned(), payload, keep)
     }
 
-    fn report(&self, _channel: Arc<ChannelKey>, _happening: Happening) {}
+    fn report(&self, channel: Arc<ChannelKey>, happening: Happening) {
+        self.jobs.report(&channel, happening, &self.tally);
+    }
 
     fn status(&self) -> LinkStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
@@ -146,43 +202,55 @@ impl Backplane for Redis {
 }
 
 impl Cluster for Redis {
-    fn terminate(&self, _channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
-        Box::pin(std::future::ready(Err(PublishError::Unavailable)))
+    fn terminate(&self, channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
+        match self.keys.topics(&channel) {
+            Ok([topic]) => self.lane.publish(topic.as_str().to_owned(), wire::TERMINATE_PAYLOAD.into(), None),
+            Err(_) => Box::pin(std::future::ready(Err(PublishError::BadChannel))),
+        }
     }
 
-    fn counts(&self, _channels: Vec<Arc<ChannelKey>>) -> QueryAnswer<Vec<ChannelCounts>> {
-        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    fn counts(&self, channels: Vec<Arc<ChannelKey>>) -> QueryAnswer<Vec<ChannelCounts>> {
+        self.query(Question::Channels(channels), |store, own| async move { store.counts(own).await })
     }
 
-    fn occupied(&self, _app: Arc<str>, _name_prefix: String) -> QueryAnswer<Vec<(ChannelName, ChannelCounts)>> {
-        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    fn occupied(&self, app: Arc<str>, name_prefix: String) -> QueryAnswer<Vec<(ChannelName, ChannelCounts)>> {
+        let question = Question::OutOfStep(app.clone());
+        self.query(question, |store, own| async move { store.occupied(app, name_prefix, own).await })
     }
 
-    fn users(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>> {
-        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    fn users(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>> {
+        self.query(Question::Nothing, |store, _| async move { store.users(channel).await })
     }
 
-    fn cached(&self, _channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
-        Box::pin(std::future::ready(Err(QueryError::Unavailable)))
+    fn cached(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
+        self.query(Question::Nothing, |store, _| async move { store.cached(channel).await })
     }
 
-    fn connections_elsewhere(&self, _app: &str) -> u64 {
-        0
+    fn connections_elsewhere(&self, app: &str) -> u64 {
+        self.census.connections_elsewhere(app)
     }
 
     fn nodes(&self) -> usize {
-        1
+        self.census.nodes()
     }
 
     fn set_apps(&self, apps: Vec<AppSettings>) {
-        self.keys.add(&apps);
+        self.keys.set_apps(apps);
     }
 
-    fn take_jobs(&self, _app: Arc<str>, _max: usize) -> BoxFuture<Vec<Job>> {
-        Box::pin(std::future::ready(Vec::new()))
+    fn take_jobs(self: Arc<Self>, app: Arc<str>, max: usize) -> BoxFuture<Vec<Job>> {
+        Box::pin(async move { self.jobs.take(&app, max).await })
     }
 
-    fn done(&self, _app: Arc<str>, _jobs: Vec<Box<str>>) {}
+    fn done(&self, app: Arc<str>, jobs: Vec<Box<str>>) {
+        let asked = self.ask_listener(Question::Nothing);
+        self.runtime.spawn(async move {
+            // Without a link they stay where they are, and are told again.
+            if let Some((store, _)) = asked.await {
+                store.done(&app, jobs).await;
+            }
+        });
+    }
 
     fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
         self.heard.counts()

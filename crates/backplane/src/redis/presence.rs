@@ -1,55 +1,35 @@
-//! Presence in Redis: the node's registration there, and the operations on rosters.
+//! The node's registration in Redis, and what the nodes know of each other by it.
 //!
 //! Redis keeps, a user and channel, through how many nodes he is present; a node tells it only its own first and last
 //! socket of a user. What lives is an incarnation: it beats, and one that is silent for too long is reaped by whoever sees
 //! it. An incarnation that Redis does not know may not write; the node then takes a new one and tells everything anew.
 //! (The old one is left to expire; taking it back at once, RETIRE, is not built yet.)
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{RawJson, UserId};
-use redis::{RedisError, Script, ScriptInvocation, Value};
+use redis::{Script, ScriptInvocation, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use super::errands::{array, millis, number, text};
 use super::inbox::{Inbox, News};
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::link::Pulse;
 use super::scripts::Scripts;
 use super::settings::Settings;
+use super::webhooks::Jobs;
 use super::{Tally, random};
-use crate::roster::{Known, Operation, Snapshot, Version};
-use crate::topics::{Answer, TopicId};
+use crate::Workers;
 
-/// Users that one REAP takes out.
-const REAP_USERS: usize = 500;
+/// Users and counts that one REAP takes out.
+const REAP_STEPS: usize = 500;
 /// Longest wait before a reap, so that not all nodes reap the same one at once.
 const REAP_WAIT: Duration = Duration::from_millis(500);
-/// Operations in one pipeline.
-pub(super) const ERRANDS_MAX: usize = 200;
-
-/// One operation, with the names that it needs.
-pub(super) struct Errand {
-    pub id: TopicId,
-    /// `A:C` of the keys.
-    pub channel: String,
-    pub topic: String,
-    pub operation: Operation,
-}
-
-/// What became of an errand. Of another session than the listener's, it is dropped.
-pub(super) struct Reply {
-    pub session: u64,
-    pub id: TopicId,
-    pub user: Option<UserId>,
-    /// `None`: this incarnation is not accepted.
-    pub answer: Option<Answer>,
-}
-
 /// Under which name the node is known, kept over links.
 #[derive(Default)]
 pub(super) struct Registration {
@@ -66,16 +46,50 @@ pub(super) struct Store {
     pub registration: Arc<Mutex<Registration>>,
     pub pool: deadpool_redis::Pool,
     pub tally: Arc<Tally>,
-    /// An operation was refused for its incarnation.
+    pub workers: Arc<dyn Workers>,
+    pub census: Arc<Census>,
+    pub jobs: Arc<Jobs>,
     /// Of the link that this store belongs to.
     pub generation: u64,
     pub pulse: Arc<watch::Sender<Pulse>>,
+    /// An operation was refused for its incarnation.
     pub fenced: Notify,
+}
+
+/// What the last beat told of the others.
+#[derive(Default)]
+pub(super) struct Census {
+    nodes: AtomicUsize,
+    /// Of the other nodes, by app.
+    connections: Mutex<HashMap<Arc<str>, u64>>,
+    /// Webhook jobs that found no room, of the whole cluster, as this node knows it.
+    lost: Mutex<Option<u64>>,
+}
+
+impl Census {
+    /// At least this one.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.load(Relaxed).max(1)
+    }
+
+    pub(super) fn connections_elsewhere(&self, app: &str) -> u64 {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied().unwrap_or(0)
+    }
+
+    /// How many jobs were lost since this was last asked.
+    fn newly_lost(&self, lost: u64) -> u64 {
+        let known = self.lost.lock().unwrap_or_else(PoisonError::into_inner).replace(lost);
+        lost.saturating_sub(known.unwrap_or(lost))
+    }
 }
 
 #[derive(PartialEq, Debug)]
 pub(super) enum Beat {
-    Dead(Vec<String>),
+    /// `leads`: this node is the one that tells the webhooks.
+    Lives {
+        dead: Vec<String>,
+        leads: bool,
+    },
     Fenced,
     Failed,
 }
@@ -105,7 +119,8 @@ impl Store {
                 continue;
             }
             match if fenced { Beat::Fenced } else { self.beat().await } {
-                Beat::Dead(dead) => {
+                Beat::Lives { dead, leads } => {
+                    inbox.tell(News::Leads(generation, leads));
                     for dead in dead {
                         if reaped.insert(dead.clone()) {
                             reaping.spawn(self.clone().reap(dead));
@@ -156,14 +171,36 @@ impl Store {
     }
 
     pub(super) async fn beat(&self) -> Beat {
+        let apps = self.keys.wants_of_apps();
+        let connections = self.workers.connections();
+        let own: Vec<u64> = apps.iter().map(|(app, _)| connections.get(app).copied().unwrap_or(0)).collect();
         let mut beat = self.invocation(&self.scripts.beat);
         beat.arg(self.incarnation()).arg(millis(self.settings.gap()));
         beat.arg(millis(self.settings.quiet())).arg(millis(self.settings.presence_dead_after));
+        beat.arg(u8::from(!self.keys.apps_with_webhooks().is_empty()));
+        for ((app, wants), n) in apps.iter().zip(&own) {
+            beat.arg(keys::encoded(app)).arg(*n).arg(wants);
+        }
         let answer = array(self.call(&beat).await.unwrap_or_default());
         match answer.first().and_then(text) {
             Some("OK") => {
-                let dead = answer.into_iter().nth(1).map(array).unwrap_or_default();
-                Beat::Dead(dead.iter().filter_map(text).map(str::to_owned).collect())
+                let at = |place: usize| answer.get(place).and_then(number).unwrap_or(0);
+                self.census.nodes.store(at(2) as usize, Relaxed);
+                let leads = at(3) == 1;
+                let lost = self.census.newly_lost(at(4));
+                if leads && lost > 0 {
+                    Tally::add(&self.tally.webhooks_lost, lost);
+                    warn!(lost, "webhook jobs were lost: more than 100,000 of one app wait");
+                }
+                let sums = answer.get(5).cloned().map(array).unwrap_or_default();
+                let elsewhere = apps
+                    .iter()
+                    .zip(&own)
+                    .zip(&sums)
+                    .map(|(((app, _), own), sum)| (app.clone(), number(sum).unwrap_or(0).saturating_sub(*own)));
+                *self.census.connections.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere.collect();
+                let dead = answer.get(1).cloned().map(array).unwrap_or_default();
+                Beat::Lives { dead: dead.iter().filter_map(text).map(str::to_owned).collect(), leads }
             }
             Some("FENCED") => Beat::Fenced,
             _ => Beat::Failed,
@@ -176,7 +213,11 @@ impl Store {
         let mut total = 0;
         loop {
             let mut reap = self.invocation(&self.scripts.reap);
-            reap.arg(&dead).arg(millis(self.settings.presence_dead_after)).arg(REAP_USERS);
+            reap.arg(&dead).arg(millis(self.settings.presence_dead_after)).arg(REAP_STEPS);
+            reap.arg(millis(self.settings.webhook_delay));
+            for (app, wants) in self.keys.wants_of_apps() {
+                reap.arg(keys::encoded(&app)).arg(wants);
+            }
             let answer = array(self.call(&reap).await.unwrap_or_default());
             let (left, removed) = (answer.first().and_then(number), answer.get(1).and_then(number).unwrap_or(0));
             total += removed;
@@ -192,75 +233,7 @@ impl Store {
         dead
     }
 
-    /// Carries out up to [`ERRANDS_MAX`] operations in one pipeline.
-    pub(super) async fn run(&self, session: u64, errands: Vec<Errand>) -> Vec<Reply> {
-        let inc = self.incarnation();
-        let mut pipeline = redis::Pipeline::with_capacity(errands.len());
-        for errand in &errands {
-            self.add(&mut pipeline, &inc, errand);
-        }
-        let answers = timeout(self.settings.command_timeout * 2, self.send(&pipeline, errands.len())).await;
-        let answers = match answers {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(_)) | Err(_) => {
-                Tally::add(&self.tally.errors, 1);
-                Vec::new()
-            }
-        };
-        let mut answers = answers.into_iter();
-        let reply = |Errand { id, operation, .. }| {
-            let answer = read(&operation, answers.next().unwrap_or_default());
-            let user = match operation {
-                Operation::Enter { member, .. } => Some(member.id),
-                Operation::Exit(user) => Some(user),
-                Operation::Roster => None,
-            };
-            Reply { session, id, user, answer }
-        };
-        errands.into_iter().map(reply).collect()
-    }
-
-    fn add(&self, pipeline: &mut redis::Pipeline, inc: &str, errand: &Errand) {
-        let mut invocation = match &errand.operation {
-            Operation::Enter { .. } => self.invocation(&self.scripts.join),
-            Operation::Exit(_) => self.invocation(&self.scripts.leave),
-            Operation::Roster => self.invocation(&self.scripts.roster),
-        };
-        match &errand.operation {
-            Operation::Enter { member, known, members_max } => {
-                let (epoch, number) = match known {
-                    Known::At(version) => (&*version.epoch, version.number.to_string()),
-                    Known::Nothing => ("", String::new()),
-                    Known::Enough => ("*", String::new()),
-                };
-                let info = member.info.as_ref().map_or("", |info| info.as_str());
-                invocation.arg(inc).arg(&errand.channel).arg(&errand.topic).arg(&*member.id).arg(info);
-                invocation.arg(epoch).arg(number).arg(*members_max);
-            }
-            Operation::Exit(user) => {
-                invocation.arg(inc).arg(&errand.channel).arg(&**user);
-            }
-            Operation::Roster => {
-                invocation.arg(&errand.channel);
-            }
-        }
-        pipeline.invoke_script(&invocation);
-    }
-
-    /// A pipeline, repeated once when the server did not know a script.
-    async fn send(&self, pipeline: &redis::Pipeline, count: usize) -> Result<Vec<Value>, RedisError> {
-        let unreachable = |_| RedisError::from((redis::ErrorKind::Io, "no connection from the pool"));
-        let mut connection = self.pool.get().await.map_err(unreachable)?;
-        let answers = connection.send_packed_commands(pipeline, 0, count).await?;
-        let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        if !answers.iter().any(unknown) {
-            return Ok(answers);
-        }
-        self.scripts.load(&mut connection).await?;
-        connection.send_packed_commands(pipeline, 0, count).await
-    }
-
-    fn invocation<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+    pub(super) fn invocation<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         let store = self.keys.store();
         let mut invocation = script.key(format!("{store}:nodes"));
         invocation.arg(store);
@@ -290,63 +263,4 @@ impl Store {
     fn lock(&self) -> std::sync::MutexGuard<'_, Registration> {
         self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a script answered; `None` for FENCED.
-fn read(operation: &Operation, value: Value) -> Option<Answer> {
-    let parts = array(value);
-    let answer = match (parts.first().and_then(text), operation) {
-        (Some("FENCED"), _) => return None,
-        (Some("FULL"), Operation::Enter { .. }) => Some(Answer::Full),
-        (Some("OK"), Operation::Exit(_)) => Some(Answer::Exited),
-        (Some("OK"), Operation::Roster) => snapshot(&parts, 3, 4).map(Answer::Roster),
-        (Some("OK"), Operation::Enter { .. }) => version(&parts).map(|version| {
-            let added = parts.get(3).and_then(number) == Some(1);
-            Answer::Entered { version, added, snapshot: snapshot(&parts, 4, 5) }
-        }),
-        _ => None,
-    };
-    Some(answer.unwrap_or(Answer::Failed))
-}
-
-fn version(parts: &[Value]) -> Option<Version> {
-    Some(Version { epoch: parts.get(1).and_then(text)?.into(), number: parts.get(2).and_then(number)? })
-}
-
-fn snapshot(parts: &[Value], removals_in: usize, roster: usize) -> Option<Snapshot> {
-    let removals_in = Duration::from_millis(parts.get(removals_in).and_then(number)?);
-    let fields: Vec<&str> = match parts.get(roster)? {
-        Value::Array(fields) => fields.iter().filter_map(text).collect(),
-        Value::Map(fields) => fields.iter().flat_map(|(user, info)| [text(user), text(info)]).flatten().collect(),
-        _ => return None,
-    };
-    let users = fields.chunks_exact(2).map(|pair| (pair[0].into(), RawJson::parse(pair[1]))).collect();
-    Some(Snapshot { version: version(parts)?, users, removals_in })
-}
-
-fn array(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(parts) => parts,
-        _ => Vec::new(),
-    }
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        Value::Okay => Some("OK"),
-        _ => None,
-    }
-}
-
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        other => text(other)?.parse().ok(),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }

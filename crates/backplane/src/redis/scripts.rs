@@ -1,4 +1,4 @@
-//! The scripts of presence, one Lua file each; they alone change the keys of presence. Each is safe to repeat.
+//! The scripts, one Lua file each; they alone change our keys. Each is safe to repeat, but for `publish` (see `lane`) and `report`.
 
 use redis::Script;
 
@@ -16,6 +16,10 @@ pub(super) struct Scripts {
     pub join: Script,
     pub leave: Script,
     pub roster: Script,
+    pub count: Script,
+    pub cached: Script,
+    pub missed: Script,
+    pub report: Script,
 }
 
 impl Scripts {
@@ -27,12 +31,18 @@ impl Scripts {
             join: script!("join.lua"),
             leave: script!("leave.lua"),
             roster: script!("roster.lua"),
+            count: script!("count.lua"),
+            cached: script!("cached.lua"),
+            missed: script!("missed.lua"),
+            report: script!("report.lua"),
         }
     }
 
     /// Makes the server know them all: a pipeline has no fallback of its own for one that it does not know.
     pub(super) async fn load(&self, connection: &mut impl redis::aio::ConnectionLike) -> redis::RedisResult<()> {
-        for script in [&self.hello, &self.beat, &self.reap, &self.join, &self.leave, &self.roster] {
+        let of_presence = [&self.hello, &self.beat, &self.reap, &self.join, &self.leave, &self.roster];
+        let of_channels = [&self.count, &self.cached, &self.missed, &self.report];
+        for script in of_presence.into_iter().chain(of_channels) {
             script.load_async(connection).await?;
         }
         Ok(())

@@ -8,14 +8,15 @@ use model::Secret;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use crate::AppSettings;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `redis://[user[:password]@]host[:port][/db]`, or `unix:`.
     pub url: Secret,
     /// What our own keys and topics begin with. Two installations on one Redis need two.
     pub namespace: Box<str>,
-    /// App id and what stands before the app's channel names in Redis; `""` means nothing.
-    pub prefixes: Vec<(Arc<str>, String)>,
+    pub apps: Vec<AppSettings>,
     /// How long a channel is listened to after its last subscription here.
     pub linger: Duration,
     pub connect_timeout: Duration,
@@ -36,6 +37,8 @@ pub struct Settings {
     pub presence_heartbeat: Duration,
     /// A node that was silent for longer counts as dead, and its members as gone.
     pub presence_dead_after: Duration,
+    /// How long webhooks wait before they tell of an end: who comes back in time was never away.
+    pub webhook_delay: Duration,
 }
 
 impl Default for Settings {
@@ -43,7 +46,7 @@ impl Default for Settings {
         Self {
             url: Secret::new("redis://127.0.0.1:6379"),
             namespace: "ff:".into(),
-            prefixes: Vec::new(),
+            apps: Vec::new(),
             linger: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(2),
@@ -56,6 +59,7 @@ impl Default for Settings {
             lane_bytes: 16 << 20,
             presence_heartbeat: Duration::from_secs(1),
             presence_dead_after: Duration::from_secs(3),
+            webhook_delay: Duration::from_secs(3),
         }
     }
 }
@@ -63,9 +67,9 @@ impl Default for Settings {
 impl Settings {
     /// No app's prefix may begin another's: the same topic could mean a channel of both.
     pub(super) fn check_prefixes(&self) -> Result<(), StartError> {
-        for (app, prefix) in &self.prefixes {
-            let clash = self.prefixes.iter().find(|(other, longer)| other != app && longer.starts_with(prefix));
-            if let Some((other, longer)) = clash {
+        for AppSettings { id: app, prefix, .. } in &self.apps {
+            let clash = self.apps.iter().find(|other| other.id != *app && other.prefix.starts_with(&**prefix));
+            if let Some(AppSettings { id: other, prefix: longer, .. }) = clash {
                 let text = format!("the prefix {prefix:?} of app {app} begins the prefix {longer:?} of app {other}");
                 return Err(StartError(text));
             }

@@ -1,11 +1,11 @@
 //! The conformance cases on a real redis-server, and what only Redis and several nodes can do wrong.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{ChannelKey, Reason, Secret};
+use model::{App, ChannelKey, Reason, Secret};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -14,7 +14,7 @@ use super::keys::Keys;
 use super::presence::{Beat, Store};
 use super::scripts::Scripts;
 use crate::conformance::{self, APP, LIMIT, Site, event, key};
-use crate::{Item, LinkStatus, PublishError};
+use crate::{AppSettings, Item, LinkStatus, PublishError, Workers};
 
 /// What the documentation asks operators to grant; `USER` is put in front.
 const RIGHTS: &str = include_str!("../../../../docs/redis.acl");
@@ -77,7 +77,8 @@ impl Server {
     fn settings(&self) -> Settings {
         Settings {
             url: Secret::new(&format!("redis://127.0.0.1:{}", self.port)),
-            prefixes: vec![(APP.into(), "app_database_".to_owned())],
+            apps: vec![app(APP, "app_database_")],
+            webhook_delay: Duration::from_millis(300),
             linger: Duration::from_millis(50),
             probe_interval: Duration::from_millis(200),
             probe_timeout: Duration::from_secs(1),
@@ -97,6 +98,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn app(id: &str, prefix: &str) -> AppSettings {
+    AppSettings { prefix: prefix.into(), ..AppSettings::of(&App::new(id, "key", "secret")) }
 }
 
 fn site(settings: Settings) -> Site {
@@ -257,15 +262,15 @@ async fn a_forbidden_channel_is_refused_alone() {
 #[tokio::test]
 async fn a_reserved_name_is_refused_and_a_wrong_url_does_not_start() {
     let server = Server::start().await;
-    let site = site(Settings { prefixes: vec![(APP.into(), String::new())], ..server.settings() });
+    let site = site(Settings { apps: vec![app(APP, "")], ..server.settings() });
     let reserved = key("ff:probe:x");
     site.ask(0, &reserved, 1);
     assert_eq!(site.refused(0, &reserved, 1).await, Reason::BadChannel);
     assert!(matches!(site.backplane.publish(reserved, event("x")).await, Err(PublishError::BadChannel)));
     let start = |settings| super::start(settings, site.workers.clone(), Handle::current()).err().unwrap().0;
     assert!(start(Settings { url: Secret::new("redis://:hush@:x"), ..Settings::default() }).contains("redis.url"));
-    let prefixes = vec![("a".into(), "x_".to_owned()), ("b".into(), "x_y_".to_owned())];
-    assert!(start(Settings { prefixes, ..Settings::default() }).contains("begins the prefix"));
+    let apps = vec![app("a", "x_"), app("b", "x_y_")];
+    assert!(start(Settings { apps, ..Settings::default() }).contains("begins the prefix"));
 }
 
 #[tokio::test]
@@ -418,6 +423,24 @@ async fn closing_waits_for_the_exits() {
 }
 
 /// Presence of one node without the rest of it: it beats when the test says so.
+struct Nobody;
+
+impl Workers for Nobody {
+    fn count(&self) -> usize {
+        0
+    }
+
+    fn push(&self, _: usize, _: Item) {}
+
+    fn connections(&self) -> HashMap<Arc<str>, u64> {
+        HashMap::new()
+    }
+}
+
+fn lives(dead: &[&str]) -> Beat {
+    Beat::Lives { dead: dead.iter().map(|dead| (*dead).to_owned()).collect(), leads: false }
+}
+
 fn store(server: &Server, node: &str) -> Arc<Store> {
     let settings = Arc::new(server.settings());
     let manager = deadpool_redis::Manager::new(settings.url.reveal()).unwrap();
@@ -428,6 +451,9 @@ fn store(server: &Server, node: &str) -> Arc<Store> {
         registration: Arc::default(),
         pool: deadpool_redis::Pool::builder(manager).build().unwrap(),
         tally: Arc::default(),
+        workers: Arc::new(Nobody),
+        census: Arc::default(),
+        jobs: Arc::default(),
         generation: 0,
         pulse: Arc::default(),
         fenced: Notify::new(),
@@ -442,25 +468,25 @@ async fn silence_of_everyone_is_not_death_of_everyone() {
     // The guard of a new data set passes while both beat.
     let calm = Instant::now() + server.settings().quiet();
     while Instant::now() < calm {
-        assert_eq!((a.beat().await, b.beat().await), (Beat::Dead(vec![]), Beat::Dead(vec![])));
+        assert_eq!((a.beat().await, b.beat().await), (lives(&[]), lives(&[])));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Nobody beats for longer than a node may be silent: Redis was away, and `b` has the time to say that it lives.
     tokio::time::sleep(server.settings().presence_dead_after + Duration::from_millis(200)).await;
     let back = Instant::now();
-    assert_eq!(a.beat().await, Beat::Dead(vec![]));
+    assert_eq!(a.beat().await, lives(&[]));
     a.clone().reap(b.incarnation()).await;
-    assert_eq!(b.beat().await, Beat::Dead(vec![]));
+    assert_eq!(b.beat().await, lives(&[]));
     // From now on only `a` beats: `b` is listed, not before the guard ends, and reaped.
-    let dead = Beat::Dead(vec![b.incarnation()]);
+    let dead = lives(&[&b.incarnation()]);
     while a.beat().await != dead {
         assert!(back.elapsed() < LIMIT, "never listed");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(back.elapsed() >= server.settings().quiet());
     a.clone().reap(b.incarnation()).await;
-    assert_eq!((a.beat().await, b.beat().await), (Beat::Dead(vec![]), Beat::Fenced));
+    assert_eq!((a.beat().await, b.beat().await), (lives(&[]), Beat::Fenced));
     // What was reaped comes back under a new name only.
     assert_eq!(b.hello().await, Some(true));
-    assert_eq!((b.incarnation(), b.beat().await), ("b.1".to_owned(), Beat::Dead(vec![])));
+    assert_eq!((b.incarnation(), b.beat().await), ("b.1".to_owned(), lives(&[])));
 }

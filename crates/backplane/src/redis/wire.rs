@@ -14,10 +14,21 @@ use crate::roster::{Change, Version};
 /// The version of our own events that this node understands.
 const INTERNAL_VERSION: u32 = 1;
 const ROSTER: &str = "fanfare:roster";
+const COUNT: &str = "fanfare:count";
+const TERMINATE: &str = "fanfare:terminate";
+
+/// The payload that closes a user's connections.
+pub(super) const TERMINATE_PAYLOAD: &str = r#"{"event":"fanfare:terminate","data":null,"socket":null,"v":1}"#;
 
 #[derive(PartialEq, Debug)]
 pub(super) enum Message {
     Event(Event),
+    /// An event that a cache channel keeps, and its number.
+    Kept(u64, Event),
+    /// How many subscriptions the channel has.
+    Count(u64),
+    /// The connections of the user whose channel it is are to be closed.
+    Terminate,
     /// Members came or went.
     Roster(Version, Change),
     /// One of our own events, of a name or version that this node does not know.
@@ -43,6 +54,8 @@ struct Payload<'a> {
     user_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     v: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    kept: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +92,7 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
     if payload.event.starts_with(model::event::INTERNAL_PREFIX) {
         return Ok(internal(&payload));
     }
-    Ok(Message::Event(Event {
+    let event = Event {
         name: payload.event.as_ref().into(),
         data: payload.data.map_or_else(RawJson::null, RawJson::from_raw),
         // An id of another server excludes nobody here.
@@ -87,7 +100,11 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
         user_id: payload.user_id.and_then(text).map(|id| id.as_ref().into()),
         position: None,
         cacheable: false,
-    }))
+    };
+    Ok(match payload.kept.and_then(|number| number.get().parse().ok()) {
+        Some(number) => Message::Kept(number, event),
+        None => Message::Event(event),
+    })
 }
 
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
@@ -98,10 +115,21 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 fn internal(payload: &Payload<'_>) -> Message {
-    let known = payload.v.is_some_and(|v| v.get() == INTERNAL_VERSION.to_string());
-    if !known || payload.event != ROSTER {
+    if payload.v.is_none_or(|v| v.get() != INTERNAL_VERSION.to_string()) {
         return Message::Unknown;
     }
+    match &*payload.event {
+        ROSTER => roster(payload),
+        COUNT => {
+            let count = payload.data.and_then(|data| data.get().parse().ok());
+            count.map_or(Message::Unknown, Message::Count)
+        }
+        TERMINATE => Message::Terminate,
+        _ => Message::Unknown,
+    }
+}
+
+fn roster(payload: &Payload<'_>) -> Message {
     let change: Option<RosterChange<'_>> = payload.data.and_then(|data| serde_json::from_str(data.get()).ok());
     let Some(RosterChange { k, u, i, e, n }) = change else { return Message::Unknown };
     let version = Version { epoch: e.as_ref().into(), number: n };
@@ -181,6 +209,16 @@ mod tests {
         let bytes = encode(&whisper);
         assert_eq!(bytes, br#"{"event":"client-x","data":"hi","socket":null,"user_id":"a\"b"}"#);
         assert_eq!(decode(&bytes, MAX), Ok(Message::Event(whisper)));
+    }
+
+    #[test]
+    fn what_scripts_publish_is_understood() {
+        let check = |text: &str, message| assert_eq!(decode(text.as_bytes(), MAX), Ok(message), "{text}");
+        check(TERMINATE_PAYLOAD, Message::Terminate);
+        check(r#"{"event":"fanfare:count","data":12,"socket":null,"v":1}"#, Message::Count(12));
+        check(r#"{"event":"fanfare:count","data":"12","socket":null,"v":1}"#, Message::Unknown);
+        check(r#"{"event":"e","data":1,"kept":7}"#, Message::Kept(7, Event::new("e", RawJson::parse("1").unwrap())));
+        check(r#"{"event":"e","data":1,"kept":"x"}"#, Message::Event(Event::new("e", RawJson::parse("1").unwrap())));
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Workers for Lines {
 
 struct Story {
     topics: Topics,
+    /// Taken and not yet looked at.
+    commands: Vec<Command>,
     lines: Arc<Lines>,
     now: Instant,
 }
@@ -55,7 +57,8 @@ impl Story {
     /// With a link and a store.
     fn linked() -> Self {
         let lines = Arc::<Lines>::default();
-        let mut story = Self { topics: Topics::new(lines.clone(), LINGER), lines, now: Instant::now() };
+        let mut story =
+            Self { topics: Topics::new(lines.clone(), LINGER), commands: Vec::new(), lines, now: Instant::now() };
         story.topics.link_up();
         story.topics.store_up(story.now, None, false);
         story
@@ -81,6 +84,7 @@ impl Story {
     }
 
     fn confirm(&mut self, channel: &str) {
+        self.answer_counts();
         self.topics.confirmed(self.now, self.id(channel));
     }
 
@@ -93,18 +97,38 @@ impl Story {
         self.topics.sweep(self.now);
     }
 
+    /// The store takes counts as they come: these stories are about the rest.
+    fn answer_counts(&mut self) {
+        loop {
+            let commands = self.topics.take_commands();
+            if commands.is_empty() {
+                return;
+            }
+            for command in commands {
+                match command {
+                    Command::Store(id, Operation::Count { .. }) => {
+                        self.topics.answered(self.now, id, About::Count, Answer::Counted { later: false });
+                    }
+                    other => self.commands.push(other),
+                }
+            }
+        }
+    }
+
     /// The commands since the last call, in short.
     fn commands(&mut self) -> Vec<String> {
-        let commands = self.topics.take_commands();
+        self.answer_counts();
+        let commands = std::mem::take(&mut self.commands);
         let names = |ids: &[TopicId]| {
             ids.iter().map(|id| self.topics.channel(*id).unwrap().name.to_string()).collect::<Vec<_>>().join(" ")
         };
         let word = |command: &Command| match command {
             Command::Subscribe(ids) => format!("subscribe {}", names(ids)),
             Command::Unsubscribe(ids) => format!("unsubscribe {}", names(ids)),
-            Command::Presence(_, Operation::Enter { member, .. }) => format!("enter {}", member.id),
-            Command::Presence(_, Operation::Exit(user)) => format!("exit {user}"),
-            Command::Presence(_, Operation::Roster) => "roster".to_owned(),
+            Command::Store(_, Operation::Enter { member, .. }) => format!("enter {}", member.id),
+            Command::Store(_, Operation::Exit(user)) => format!("exit {user}"),
+            Command::Store(_, Operation::Roster) => "roster".to_owned(),
+            Command::Store(_, other) => format!("{other:?}").to_lowercase(),
         };
         commands.iter().map(word).collect()
     }
@@ -200,6 +224,7 @@ fn a_refused_command_is_asked_name_by_name() {
     assert_eq!(story.commands(), ["subscribe a", "subscribe forbidden"]);
     story.topics.refused(story.now, &ids[1..]);
     assert_eq!(story.lines(), ["0: refuse 2 Unavailable"]);
+    story.answer_counts();
     assert_eq!(story.topics.find(&key("forbidden")), None);
     story.confirm("a");
     assert_eq!(story.lines(), ["0: admit 1"]);
@@ -312,13 +337,13 @@ fn a_member_enters_after_the_confirmation_and_is_admitted_after_the_reply() {
     story.confirm("presence-a");
     assert_eq!((story.commands(), story.lines()), (vec!["enter ann".to_owned()], vec![]));
     let id = story.id("presence-a");
-    story.topics.answered(story.now, id, Some(&"ann".into()), entered(5, Some(&["ann", "bob"])));
+    story.topics.answered(story.now, id, About::User("ann".into()), entered(5, Some(&["ann", "bob"])));
     assert_eq!(story.lines(), ["0: admit 1"]);
     // The second socket costs the store nothing; another user's joins come before his admission.
     story.ask_member(1, "presence-a", 2, "ann");
     story.ask_member(1, "presence-a", 3, "eve");
     assert_eq!((story.commands(), story.lines()), (vec!["enter eve".to_owned()], vec!["1: admit 2".to_owned()]));
-    story.topics.answered(story.now, id, Some(&"eve".into()), entered(6, None));
+    story.topics.answered(story.now, id, About::User("eve".into()), entered(6, None));
     assert_eq!(story.lines(), ["0: +eve", "1: +eve", "1: admit 3"]);
     story.topics.exit(story.now, &key("presence-a"), &"ann".into());
     assert_eq!(story.commands(), NOTHING);
@@ -333,7 +358,7 @@ fn a_full_channel_refuses_that_user_and_rests() {
     story.confirm("presence-a");
     let id = story.id("presence-a");
     story.commands();
-    story.topics.answered(story.now, id, Some(&"ann".into()), Answer::Full);
+    story.topics.answered(story.now, id, About::User("ann".into()), Answer::Full);
     assert_eq!(story.lines(), ["0: refuse 1 MembersFull"]);
     story.pass(LINGER);
     assert_eq!(story.commands(), ["unsubscribe presence-a"]);
@@ -345,7 +370,7 @@ fn an_exit_while_redis_is_away_is_made_up_for() {
     story.ask_member(0, "presence-a", 1, "ann");
     story.confirm("presence-a");
     let id = story.id("presence-a");
-    story.topics.answered(story.now, id, Some(&"ann".into()), entered(5, Some(&["ann"])));
+    story.topics.answered(story.now, id, About::User("ann".into()), entered(5, Some(&["ann"])));
     story.topics.link_down(story.now);
     story.commands();
     story.topics.exit(story.now, &key("presence-a"), &"ann".into());
@@ -355,7 +380,7 @@ fn an_exit_while_redis_is_away_is_made_up_for() {
     assert_eq!(story.commands(), NOTHING, "not before the store is up");
     story.topics.store_up(story.now, None, false);
     assert_eq!(story.commands(), ["exit ann"]);
-    story.topics.answered(story.now, id, Some(&"ann".into()), Answer::Exited);
+    story.topics.answered(story.now, id, About::User("ann".into()), Answer::Exited);
     assert!(!story.topics.has_exits());
     assert_eq!(story.topics.find(&key("presence-a")), None);
 }

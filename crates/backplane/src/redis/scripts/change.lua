@@ -1,7 +1,14 @@
--- Head of the scripts that read or change a roster. ARGV[1] is S, what all keys begin with; a script names one key in
--- KEYS, so that it is run where all of them are. A script checks, then writes, then publishes: there is no roll-back.
+-- Head of the scripts that change what is kept of channels. ARGV[1] is S, what all keys begin with; a script names one key
+-- in KEYS, so that it is run where all of them are. A script checks, then writes, then publishes: there is no roll-back.
+-- AC is the app's id and the channel's name, both percent-encoded, with a colon between. WANTS is a text of letters: what
+-- the app's webhooks want to hear of (o occupied, v vacated, a added, r removed, m missed, c counted; e: its client events),
+-- and s when subscribers are told of their number.
 local S = ARGV[1]
 local DAY = 86400
+-- Jobs that may wait for an app's webhooks.
+local JOBS_MAX = 100000
+-- Above so many subscriptions their number is told once in so many ms.
+local LARGE, LARGE_EVERY = 100, 5000
 
 local function clock()
   local time = redis.call('TIME')
@@ -19,6 +26,39 @@ end
 -- For how long from now nobody may be taken for gone, in ms.
 local function removals_in(now)
   return math.max(0, tonumber(redis.call('HGET', S .. ':g', 'nb') or 0) - now)
+end
+
+local function wants(set, letter)
+  return string.find(set, letter, 1, true) ~= nil
+end
+
+local function app_of(ac)
+  return string.match(ac, '^(.-):')
+end
+
+-- Queues a happening for the app's webhooks: k its letter, c the channel, t the time in ms, and what belongs to it.
+local function job(ac, letter, ...)
+  local app, channel = string.match(ac, '^(.-):(.*)$')
+  local key = S .. ':wh:' .. app
+  if redis.call('XLEN', key) >= JOBS_MAX then
+    redis.call('HINCRBY', S .. ':g', 'lost', 1)
+  else
+    redis.call('XADD', key, '*', 'k', letter, 'c', channel, 't', digits(clock()), ...)
+  end
+end
+
+-- Something began: told, unless its end waits to be told.
+local function began(ac, letter, ended, user, set)
+  if redis.call('ZREM', S .. ':late', ended .. '|' .. ac .. '|' .. user) == 0 and wants(set, letter) then
+    job(ac, letter, 'u', user)
+  end
+end
+
+-- Something ended: told after the delay, unless it begins again within.
+local function ends(ac, letter, user, set, delay)
+  if wants(set, 'o') or wants(set, 'v') or wants(set, 'a') or wants(set, 'r') then
+    redis.call('ZADD', S .. ':late', digits(clock() + delay), letter .. '|' .. ac .. '|' .. user)
+  end
 end
 
 -- The roster's version. One that begins, begins at the time: a number never repeats under one epoch, not even when this
@@ -55,10 +95,69 @@ local function emit(ac, kind, user, info)
 end
 
 -- The user is no longer present through one incarnation: gone when it was the last.
-local function release(ac, user)
+local function release(ac, user, set, delay)
   if redis.call('HINCRBY', S .. ':u:' .. ac, user, -1) <= 0 then
     redis.call('HDEL', S .. ':u:' .. ac, user)
     redis.call('HDEL', S .. ':i:' .. ac, user)
+    ends(ac, 'r', user, set, delay)
     emit(ac, 'left', user, '')
   end
+end
+
+-- One incarnation has n subscriptions of the channel. Returns how many there are in all.
+local function set_count(inc, ac, n, set, delay)
+  local key, index = S .. ':c:' .. ac, S .. ':idx:' .. inc
+  local before, after = redis.call('EXISTS', key), 0
+  if n > 0 then
+    redis.call('HSET', key, inc, n)
+    redis.call('EXPIRE', key, DAY)
+    redis.call('SADD', index, ac)
+    redis.call('EXPIRE', index, DAY)
+  else
+    redis.call('HDEL', key, inc)
+    redis.call('SREM', index, ac)
+  end
+  for _, part in ipairs(redis.call('HVALS', key)) do
+    after = after + part
+  end
+  local app, channel = string.match(ac, '^(.-):(.*)$')
+  local all = S .. ':a:' .. app
+  if after > 0 then
+    redis.call('HSET', all, channel, after)
+    redis.call('EXPIRE', all, DAY)
+  else
+    redis.call('HDEL', all, channel)
+  end
+  if before == 0 and after > 0 then
+    began(ac, 'o', 'v', '', set)
+  elseif before == 1 and after == 0 then
+    ends(ac, 'v', '', set, delay)
+  end
+  return after
+end
+
+-- Tells the subscribers and the webhooks how many there are, where one of them wants it. Returns 1 when it is too early.
+local function tell_count(ac, topic, after, set)
+  local key = S .. ':p:' .. ac
+  local last = redis.call('HMGET', key, 'n', 'at')
+  if after == 0 and not last[1] or last[1] == digits(after) then
+    return 0
+  end
+  local now = clock()
+  if after > LARGE and last[2] and now - last[2] < LARGE_EVERY then
+    return 1
+  end
+  if after == 0 then
+    redis.call('DEL', key)
+  else
+    redis.call('HSET', key, 'n', digits(after), 'at', digits(now), 't', topic, 'w', set)
+    redis.call('EXPIRE', key, DAY)
+  end
+  if wants(set, 'c') then
+    job(ac, 'c', 'n', digits(after))
+  end
+  if wants(set, 's') then
+    redis.call('PUBLISH', topic, '{"event":"fanfare:count","data":' .. digits(after) .. ',"socket":null,"v":1}')
+  end
+  return 0
 end

@@ -1,4 +1,4 @@
--- JOIN: S, incarnation, A:C, topic, user, info, known epoch, known number, most members or 0
+-- JOIN: S, incarnation, AC, topic, user, info, known epoch, known number, most members or 0, WANTS
 --   -> OK, epoch, number, added, removals in ms, roster or nil | FULL | FENCED
 -- The user is present through this incarnation; a repetition changes nothing. The roster comes unless the known version is
 -- what stood here before, or the epoch given is '*'.
@@ -21,6 +21,7 @@ local registered = redis.call('SADD', mine, user)
 redis.call('EXPIRE', mine, DAY)
 if registered == 1 and redis.call('HINCRBY', users, user, 1) == 1 then
   redis.call('HSET', infos, user, info)
+  began(ac, 'a', 'r', user, ARGV[10])
   epoch, number = emit(ac, 'joined', user, info)
   added = 1
 else

@@ -1,6 +1,8 @@
--- REAP: S, dead incarnation, ttl ms, most users -> channels left or -1, users removed
--- Fences an incarnation that is silent for too long, then takes its users out, some a call. May be called by all at once.
-local dead, ttl, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- REAP: S, dead incarnation, ttl ms, most users, webhook delay ms, (app, WANTS) of each app with webhooks
+--   -> what is left or -1, users removed
+-- Fences an incarnation that is silent for too long, then takes out its users, its counts and its connections, some a call.
+-- May be called by all at once.
+local dead, ttl, limit, delay = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock()
 local score = alive(dead)
 if score then
@@ -12,21 +14,44 @@ if score then
 elseif redis.call('SISMEMBER', S .. ':dead', dead) == 0 then
   return {0, 0}
 end
-local index, removed = S .. ':pidx:' .. dead, 0
-while removed < limit do
+local set_of = {}
+for place = 6, #ARGV, 2 do
+  set_of[ARGV[place]] = ARGV[place + 1]
+end
+for _, app in ipairs(redis.call('SMEMBERS', S .. ':apps')) do
+  redis.call('HDEL', S .. ':n:' .. app, dead)
+end
+local index, removed, steps = S .. ':pidx:' .. dead, 0, 0
+while steps < limit do
   local ac = redis.call('SRANDMEMBER', index)
   if not ac then
     break
   end
+  steps = steps + 1
   local user = redis.call('SPOP', S .. ':pn:' .. ac .. ':' .. dead)
   if user then
-    release(ac, user)
+    -- Channels of users are nobody's webhook.
+    local set = string.find(ac, ':#', 1, true) and '' or set_of[app_of(ac)] or ''
+    release(ac, user, set, delay)
     removed = removed + 1
   else
     redis.call('SREM', index, ac)
   end
 end
-local left = redis.call('SCARD', index)
+local counts = S .. ':idx:' .. dead
+while steps < limit do
+  local ac = redis.call('SRANDMEMBER', counts)
+  if not ac then
+    break
+  end
+  steps = steps + 1
+  local after = set_count(dead, ac, 0, set_of[app_of(ac)] or '', delay)
+  local told = redis.call('HMGET', S .. ':p:' .. ac, 't', 'w')
+  if told[1] then
+    tell_count(ac, told[1], after, told[2])
+  end
+end
+local left = redis.call('SCARD', index) + redis.call('SCARD', counts)
 if left == 0 then
   redis.call('SREM', S .. ':dead', dead)
 end

@@ -1,4 +1,4 @@
--- ROSTER: S, A:C -> OK, epoch, number, removals in ms, roster
+-- ROSTER: S, AC -> OK, epoch, number, removals in ms, roster
 local ac = ARGV[2]
 local epoch, number = version(ac)
 return {'OK', epoch, number, removals_in(clock()), redis.call('HGETALL', S .. ':i:' .. ac)}

@@ -1,0 +1,199 @@
+//! What the topics ask of the store, in pipelines: each operation is one script, safe to repeat.
+
+use std::time::{Duration, Instant};
+
+use model::RawJson;
+use redis::{RedisError, ScriptInvocation, Value};
+use tokio::time::timeout;
+
+use super::Tally;
+use super::presence::Store;
+use super::wire::{self, Message};
+use crate::roster::{About, Known, Operation, Snapshot, Version};
+use crate::topics::cache::{Kept, MISS_EVERY};
+use crate::topics::{Answer, TopicId};
+
+/// Operations in one pipeline.
+pub(super) const ERRANDS_MAX: usize = 200;
+
+/// One operation, with the names that it needs.
+pub(super) struct Errand {
+    pub id: TopicId,
+    /// `A:C` of the keys.
+    pub channel: String,
+    pub topic: String,
+    /// What the app's webhooks and subscribers want to hear of; see change.lua.
+    pub wants: String,
+    pub operation: Operation,
+}
+
+/// What became of an errand. Of another session than the listener's, it is dropped.
+pub(super) struct Reply {
+    pub session: u64,
+    pub id: TopicId,
+    pub about: About,
+    /// `None`: this incarnation is not accepted.
+    pub answer: Option<Answer>,
+}
+
+impl Store {
+    /// Carries out up to [`ERRANDS_MAX`] operations in one pipeline.
+    pub(super) async fn run(&self, session: u64, errands: Vec<Errand>) -> Vec<Reply> {
+        let inc = self.incarnation();
+        let mut pipeline = redis::Pipeline::with_capacity(errands.len());
+        for errand in &errands {
+            pipeline.invoke_script(&self.spell(&inc, errand));
+        }
+        let answers = timeout(self.settings.command_timeout * 2, self.send(&pipeline, errands.len())).await;
+        let answers = match answers {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(_)) | Err(_) => {
+                Tally::add(&self.tally.errors, 1);
+                Vec::new()
+            }
+        };
+        let mut answers = answers.into_iter();
+        let reply = |Errand { id, operation, .. }| {
+            let answer = read(&operation, answers.next().unwrap_or_default(), self.settings.max_payload);
+            Reply { session, id, about: operation.about(), answer }
+        };
+        errands.into_iter().map(reply).collect()
+    }
+
+    fn spell(&self, inc: &str, errand: &Errand) -> ScriptInvocation<'_> {
+        let Errand { channel, topic, wants, operation, .. } = errand;
+        let scripts = &self.scripts;
+        let delay = millis(self.settings.webhook_delay);
+        match operation {
+            Operation::Enter { member, known, members_max } => {
+                let (epoch, number) = match known {
+                    Known::At(version) => (&*version.epoch, version.number.to_string()),
+                    Known::Nothing => ("", String::new()),
+                    Known::Enough => ("*", String::new()),
+                };
+                let info = member.info.as_ref().map_or("", |info| info.as_str());
+                let mut call = self.invocation(&scripts.join);
+                call.arg(inc).arg(channel).arg(topic).arg(&*member.id).arg(info);
+                call.arg(epoch).arg(number).arg(*members_max).arg(wants);
+                call
+            }
+            Operation::Exit(user) => {
+                let mut call = self.invocation(&scripts.leave);
+                call.arg(inc).arg(channel).arg(&**user).arg(wants).arg(delay);
+                call
+            }
+            Operation::Roster => {
+                let mut call = self.invocation(&scripts.roster);
+                call.arg(channel);
+                call
+            }
+            Operation::Count { n, announce } => {
+                let mut call = self.invocation(&scripts.count);
+                call.arg(inc).arg(channel).arg(topic).arg(*n).arg(u8::from(*announce)).arg(wants).arg(delay);
+                call
+            }
+            Operation::Cached => {
+                let mut call = self.invocation(&scripts.cached);
+                call.arg(channel);
+                call
+            }
+            Operation::Missed => {
+                let mut call = self.invocation(&scripts.missed);
+                call.arg(channel).arg(wants).arg(millis(MISS_EVERY));
+                call
+            }
+        }
+    }
+
+    /// A pipeline, repeated once when the server did not know a script.
+    pub(super) async fn send(&self, pipeline: &redis::Pipeline, count: usize) -> Result<Vec<Value>, RedisError> {
+        let unreachable = |_| RedisError::from((redis::ErrorKind::Io, "no connection from the pool"));
+        let mut connection = self.pool.get().await.map_err(unreachable)?;
+        let answers = connection.send_packed_commands(pipeline, 0, count).await?;
+        let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
+        if !answers.iter().any(unknown) {
+            return Ok(answers);
+        }
+        self.scripts.load(&mut connection).await?;
+        connection.send_packed_commands(pipeline, 0, count).await
+    }
+}
+
+/// What a script answered; `None` for FENCED.
+fn read(operation: &Operation, value: Value, max_payload: usize) -> Option<Answer> {
+    let parts = array(value);
+    let answer = match (parts.first().and_then(text), operation) {
+        (Some("FENCED"), _) => return None,
+        (Some("FULL"), Operation::Enter { .. }) => Some(Answer::Full),
+        (Some("OK"), Operation::Exit(_)) => Some(Answer::Exited),
+        (Some("OK"), Operation::Roster) => snapshot(&parts, 3, 4).map(Answer::Roster),
+        (Some("OK"), Operation::Enter { .. }) => version(&parts).map(|version| {
+            let added = parts.get(3).and_then(number) == Some(1);
+            Answer::Entered { version, added, snapshot: snapshot(&parts, 4, 5) }
+        }),
+        (Some("OK"), Operation::Count { .. }) => {
+            Some(Answer::Counted { later: parts.get(1).and_then(number) == Some(1) })
+        }
+        (Some("OK"), Operation::Cached) => Some(Answer::Cached(kept(&parts, max_payload))),
+        (Some("OK"), Operation::Missed) => Some(Answer::Noted),
+        _ => None,
+    };
+    Some(answer.unwrap_or(Answer::Failed))
+}
+
+fn version(parts: &[Value]) -> Option<Version> {
+    Some(Version { epoch: parts.get(1).and_then(text)?.into(), number: parts.get(2).and_then(number)? })
+}
+
+fn snapshot(parts: &[Value], removals_in: usize, roster: usize) -> Option<Snapshot> {
+    let removals_in = Duration::from_millis(parts.get(removals_in).and_then(number)?);
+    let fields = fields(parts.get(roster)?)?;
+    let users = fields.chunks_exact(2).map(|pair| (pair[0].into(), RawJson::parse(pair[1]))).collect();
+    Some(Snapshot { version: version(parts)?, users, removals_in })
+}
+
+/// What `cached.lua` found.
+pub(super) fn kept(parts: &[Value], max_payload: usize) -> Option<Kept> {
+    let payload = parts.get(1).and_then(text)?;
+    let ttl = Duration::from_millis(parts.get(2).and_then(number)?);
+    match wire::decode(payload.as_bytes(), max_payload) {
+        Ok(Message::Kept(number, event)) => Some(Kept { number, event, until: Instant::now() + ttl }),
+        _ => None,
+    }
+}
+
+/// A hash's fields and values in turn, as either protocol gives them.
+pub(super) fn fields(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::Array(fields) => Some(fields.iter().filter_map(text).collect()),
+        Value::Map(fields) => Some(fields.iter().flat_map(|(k, v)| [text(k), text(v)]).flatten().collect()),
+        _ => None,
+    }
+}
+
+pub(super) fn array(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(parts) => parts,
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Okay => Some("OK"),
+        _ => None,
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
