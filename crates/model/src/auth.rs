@@ -119,6 +119,35 @@ pub fn request_text(method: &str, path: &str, query: &[(String, String)]) -> Str
     format!("{}\n{path}\n{joined}", method.to_uppercase())
 }
 
+/// The query with `name[]=a&name[]=b` (or numbers in the brackets) told as `name=a,b`: so pusher-http-php signs arrays.
+/// `None`: it has no such parameter.
+pub fn with_arrays_joined(query: &[(String, String)]) -> Option<Vec<(String, String)>> {
+    fn array(key: &str) -> Option<&str> {
+        key.strip_suffix(']').and_then(|key| key.split_once('[')).map(|(name, _)| name)
+    }
+    if !query.iter().any(|(key, _)| array(key).is_some()) {
+        return None;
+    }
+    let mut joined: Vec<(String, String)> = Vec::with_capacity(query.len());
+    let mut arrays: Vec<&str> = Vec::new();
+    for (key, value) in query {
+        match array(key) {
+            Some(name) if arrays.contains(&name) => {
+                if let Some((_, all)) = joined.iter_mut().find(|(key, _)| key == name) {
+                    all.push(',');
+                    all.push_str(value);
+                }
+            }
+            Some(name) => {
+                arrays.push(name);
+                joined.push((name.to_owned(), value.clone()));
+            }
+            None => joined.push((key.clone(), value.clone())),
+        }
+    }
+    Some(joined)
+}
+
 /// The query that a client of the HTTP API adds to its request, `auth_signature` included.
 pub fn sign_request(
     key: &str,
@@ -194,8 +223,11 @@ pub fn verify_request(app: &App, request: &Request<'_>, now: u64) -> Result<(), 
         return Err(refused("http_signature", "body_md5 is not the MD5 of the body".into()));
     }
     let signature = one("auth_signature")?;
-    let fits = |path: &str| verify(app, request_text(request.method, path, request.query).as_bytes(), signature);
-    if fits(request.raw_path) || (request.path != request.raw_path && fits(request.path)) {
+    let fits = |query: &[(String, String)]| {
+        let fits = |path: &str| verify(app, request_text(request.method, path, query).as_bytes(), signature);
+        fits(request.raw_path) || (request.path != request.raw_path && fits(request.path))
+    };
+    if fits(request.query) || with_arrays_joined(request.query).is_some_and(|query| fits(&query)) {
         return Ok(());
     }
     Err(refused(
@@ -284,6 +316,29 @@ mod tests {
             sign(&app().secrets[0], request_text("post", "/apps/3/events", &query).as_bytes()),
             "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"
         );
+    }
+
+    #[test]
+    fn arrays_in_a_query_are_signed_as_php_joins_them() {
+        let asked = |pairs: &[(&str, &str)]| with_arrays_joined(&query(pairs));
+        assert_eq!(asked(&[("info", "a,b"), ("x", "]")]), None);
+        let joined = asked(&[("info[0]", "a"), ("x", "1"), ("info[1]", "b"), ("c[]", "d")]);
+        assert_eq!(joined, Some(query(&[("info", "a,b"), ("x", "1"), ("c", "d")])));
+        let app = app();
+        let signed = |pairs: &[(&str, &str)]| {
+            let now = 1_700_000_000;
+            let mut signed = sign_request(&app.key, &app.secrets[0], "GET", "/apps/3/channels", b"", now);
+            signed.retain(|(key, _)| key != "auth_signature");
+            let mut php = signed.clone();
+            php.extend(query(&[("info", "a,b")]));
+            let signature = sign(&app.secrets[0], request_text("GET", "/apps/3/channels", &php).as_bytes());
+            signed.extend(query(pairs));
+            signed.extend(query(&[("auth_signature", &signature)]));
+            let path = "/apps/3/channels";
+            verify_request(&app, &Request { method: "GET", raw_path: path, path, query: &signed, body: b"" }, now)
+        };
+        assert_eq!(signed(&[("info[0]", "a"), ("info[1]", "b")]), Ok(()));
+        assert!(signed(&[("info[0]", "b"), ("info[1]", "a")]).is_err());
     }
 
     #[test]

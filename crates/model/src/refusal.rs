@@ -26,9 +26,11 @@ pub enum Reason {
     BadVersion,
     UnsupportedProtocol,
     Unauthorized,
+    AppFull,
     SlowConsumer,
     TooManyBadFrames,
     OverCapacity,
+    AppFullForNow,
     Draining,
     Gap,
     PongTimeout,
@@ -68,15 +70,17 @@ use Advice::{ComeBackLater, ComeBackNow, Stay, StayAway};
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub const TABLE: [Row; 25] = [
+pub const TABLE: [Row; 27] = [
     row(Reason::UnknownApp, 4001, 404, "Application does not exist", "The key in the URL belongs to no app.", StayAway, "unknown_app"),
     row(Reason::PathNotFound, 4005, 404, "Path not found", "No dialect is served at this path.", StayAway, "path"),
     row(Reason::BadVersion, 4006, 400, "Invalid version string format", "`protocol` is not a number.", StayAway, "protocol"),
     row(Reason::UnsupportedProtocol, 4007, 400, "Unsupported protocol version", "`protocol` is not 5, 6 or 7.", StayAway, "protocol"),
     row(Reason::Unauthorized, 4009, 401, "Connection is unauthorized", "The connection may not be here.", StayAway, "unauthorized"),
+    row(Reason::AppFull, 4004, 403, "Application is over connection quota", "The app has as many connections as `connections` allows, and its `when_full` is `stay_away`.", StayAway, "limit"),
     row(Reason::SlowConsumer, 4100, 503, "The client reads too slowly", "More waits for the client than `limits.outbox_bytes` allows.", ComeBackLater, "slow_consumer"),
     row(Reason::TooManyBadFrames, 4100, 400, "Too many unreadable messages", "Twenty unreadable messages in a row.", ComeBackLater, "error"),
     row(Reason::OverCapacity, 4100, 503, "Over capacity", "The node takes no more connections for now.", ComeBackLater, "limit"),
+    row(Reason::AppFullForNow, 4100, 503, "Application is over connection quota, please come back later", "The same, and its `when_full` is `come_back`.", ComeBackLater, "limit"),
     row(Reason::Draining, 4200, 503, "The server is going away, please reconnect", "The node drains.", ComeBackNow, "drain"),
     row(Reason::Gap, 4200, 503, "Messages were lost, please reconnect", "Messages were lost and the app's `on_gap` is `close`.", ComeBackNow, "gap"),
     row(Reason::PongTimeout, 4201, 408, "Pong reply not received", "Silence for the activity timeout, and no answer to a ping.", ComeBackNow, "ping_timeout"),

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use backplane::Workers;
 use bytes::Bytes;
 use dialects::{DIALECTS, PLAIN, PUSHER};
 use http_body_util::Full;
-use hub::Worker;
+use hub::{Hub, Worker};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -25,7 +26,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::dialect::Goodbye;
-use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State};
+use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State, WhenFull};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -47,6 +48,7 @@ pub(crate) struct Door {
     /// `None`: clients speak plain.
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) api: api::Api,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
@@ -242,9 +244,27 @@ impl Door {
             None => self.apps.first(),
         };
         match app {
+            Some(app) if self.is_full(app) => {
+                let reason = match app.when_full {
+                    WhenFull::StayAway => Reason::AppFull,
+                    WhenFull::ComeBackLater => Reason::AppFullForNow,
+                };
+                turn_away(reason.into(), opening.state)
+            }
             Some(app) => Upgrade::Open { app: app.clone(), dialect: number as u8, opening },
             None => turn_away(Reason::UnknownApp.into(), opening.state),
         }
+    }
+
+    /// True when the app has as many connections in the cluster as it may. Handshakes under way do not count, nor what
+    /// other nodes took in since their last heartbeat: a rush may go a little above.
+    fn is_full(&self, app: &App) -> bool {
+        let limit = app.limits.connections;
+        if limit == 0 {
+            return false;
+        }
+        let here = self.hub.connections().get(&app.id).copied().unwrap_or(0);
+        here + self.api.backplane.connections_elsewhere(&app.id) >= limit
     }
 }
 

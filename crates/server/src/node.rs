@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
-use crate::api::{Api, REQUESTS_MAX};
+use crate::api::{Api, REQUESTS_MAX, Rate};
 use crate::banner;
 use crate::door::Door;
 use crate::gateway_auth::Gateway;
@@ -47,6 +47,7 @@ struct Node {
     draining: Arc<AtomicBool>,
     in_flight: Arc<AtomicUsize>,
     places: Arc<Semaphore>,
+    rate: Arc<Rate>,
     began: Instant,
 }
 
@@ -67,9 +68,21 @@ pub(crate) fn run(settings: Settings, tls: Option<Tls>) -> Result<()> {
     let metrics = Arc::new(Metrics::new(&apps));
     let gateway = Arc::new(Gateway::new(&settings, metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
-    let (in_flight, places) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)));
-    let node =
-        Arc::new(Node { settings, tls, apps, hub, backplane, metrics, gateway, draining, in_flight, places, began });
+    let (in_flight, places, rate) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)), Arc::default());
+    let node = Arc::new(Node {
+        settings,
+        tls,
+        apps,
+        hub,
+        backplane,
+        metrics,
+        gateway,
+        draining,
+        in_flight,
+        places,
+        rate,
+        began,
+    });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
     let runtime = runtime()?;
     // Before the line that others wait for: from then on they may send signals.
@@ -210,11 +223,13 @@ impl Node {
             metrics: self.metrics.clone(),
             body_bytes: self.settings.limits.http_body_bytes,
             places: self.places.clone(),
+            rate: self.rate.clone(),
         };
         Door {
             worker,
             tls: self.tls.as_ref().map(Tls::acceptor),
             apps: self.apps.clone(),
+            hub: self.hub.clone(),
             api,
             gateway: self.gateway.clone(),
             metrics: self.metrics.clone(),

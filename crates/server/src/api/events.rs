@@ -1,17 +1,20 @@
 //! `POST /events` and `POST /batch_events`: an application says something.
 //!
-//! A batch is checked as a whole before anything of it is published. Channels named twice hear once.
+//! A batch is checked as a whole before anything of it is published. Channels named twice hear once. Counts that `info`
+//! asks for are taken before: whoever cannot be told them has published nothing and may come again.
 
 use std::sync::Arc;
 
+use backplane::ChannelCounts;
 use bytes::Bytes;
 use hyper::StatusCode;
-use model::event::{INTERNAL_PREFIX, NAME_MAX};
+use model::event::INTERNAL_PREFIX;
 use model::{App, ChannelKey, ChannelName, Event, RawJson, SocketId, json, socket_id};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Api, Refused};
+use super::info::{self, Info};
+use super::{Api, Refused, names};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -42,11 +45,29 @@ const RESERVED: [&str; 3] = [INTERNAL_PREFIX, "pusher:", "pusher_internal:"];
 struct Publish {
     event: Event,
     channels: Vec<ChannelName>,
+    info: Info,
 }
 
 pub(super) async fn publish(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
     let publish = read(app, text(body)?, "")?;
-    send(api, app, vec![publish]).await
+    let (info, channels) = (publish.info, publish.channels.clone());
+    let publishes = vec![publish];
+    let counts = counts(api, app, &publishes).await?;
+    send(api, app, publishes).await?;
+    if !info.wants_counts() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    let mut out = br#"{"channels":{"#.to_vec();
+    for (at, (name, counts)) in channels.iter().zip(counts).enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        json::push_string(&mut out, name.as_str());
+        out.push(b':');
+        info.push_object(&mut out, counts);
+    }
+    out.extend_from_slice(b"}}");
+    Ok(out.into())
 }
 
 pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
@@ -58,13 +79,40 @@ pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Res
     }
     let read = |(index, item): (usize, &&RawValue)| read(app, item.get(), &format!("batch[{index}]: "));
     let publishes = batch.batch.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-    send(api, app, publishes).await
+    // An item is one event on one channel, in batches; where it names more, the first is told of.
+    let asked: Vec<(Info, usize)> = publishes.iter().map(|publish| (publish.info, publish.channels.len())).collect();
+    let mut counts = counts(api, app, &publishes).await?.into_iter();
+    send(api, app, publishes).await?;
+    if !asked.iter().any(|(info, _)| info.wants_counts()) {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    let mut out = br#"{"batch":["#.to_vec();
+    for (at, (info, channels)) in asked.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let first = counts.by_ref().take(if info.wants_counts() { channels } else { 0 }).collect::<Vec<_>>();
+        info.push_object(&mut out, first.first().copied().unwrap_or_default());
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out.into())
+}
+
+/// Of the channels whose publishes ask for it, in their order.
+async fn counts(api: &Api, app: &App, publishes: &[Publish]) -> Result<Vec<ChannelCounts>, Refused> {
+    let asking = publishes.iter().filter(|publish| publish.info.wants_counts());
+    let channels: Vec<ChannelName> = asking.flat_map(|publish| publish.channels.iter().cloned()).collect();
+    if channels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let counted = info::counts(api, app, channels).await;
+    counted.map_err(|Refused(status, text)| Refused(status, format!("Nothing was published. {text}")))
 }
 
 /// Gives all to the backplane in one go, so that they keep their order, then waits for all.
-async fn send(api: &Api, app: &Arc<App>, publishes: Vec<Publish>) -> Result<Bytes, Refused> {
+async fn send(api: &Api, app: &Arc<App>, publishes: Vec<Publish>) -> Result<(), Refused> {
     let mut answers = Vec::with_capacity(publishes.len());
-    for Publish { event, mut channels } in publishes {
+    for Publish { event, mut channels, .. } in publishes {
         let last = channels.pop();
         for name in channels {
             answers.push(publish_on(api, app, name, event.clone()));
@@ -79,10 +127,7 @@ async fn send(api: &Api, app: &Arc<App>, publishes: Vec<Publish>) -> Result<Byte
             failed.get_or_insert(error);
         }
     }
-    match failed {
-        None => Ok(Bytes::from_static(b"{}")),
-        Some(error) => Err(error.into()),
-    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn publish_on(
@@ -116,14 +161,12 @@ fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     let bad = |text: &str| Refused::bad(format!("{at}{text}"));
     let body: Body = object(text).map_err(|error| bad(&format!("not a JSON object: {error}")))?;
     let name = string(body.name).ok_or_else(|| bad("name is missing or no string"))?;
-    if name.is_empty() || name.len() > NAME_MAX {
-        return Err(bad("name has no or more than 200 bytes"));
+    let max = app.limits.event_name_bytes;
+    if name.is_empty() || name.len() > max {
+        return Err(bad(&format!("name has {} bytes: one to {max} are allowed", name.len())));
     }
     if let Some(prefix) = RESERVED.iter().find(|prefix| name.starts_with(*prefix)) {
         return Err(bad(&format!("name begins with {prefix}, which is the protocol's own")));
-    }
-    if present(body.info).is_some() {
-        return Err(bad("info is not available in this version: publish without it"));
     }
     let data = present(body.data).ok_or_else(|| bad("data is missing"))?;
     let content = string(Some(data)).ok_or_else(|| bad("data is no string: encode it as JSON text first"))?;
@@ -134,7 +177,18 @@ fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     }
     let mut event = Event::new(&name, RawJson::from_raw(data));
     event.except = except(present(body.socket_id)).map_err(bad)?;
-    Ok(Publish { event, channels: channels(app, &body).map_err(|text| bad(&text))? })
+    event.cacheable = true;
+    let channels = channels(app, &body).map_err(|text| bad(&text))?;
+    let info = info(present(body.info), &channels).map_err(|text| bad(&text))?;
+    Ok(Publish { event, channels, info })
+}
+
+fn info(raw: Option<&RawValue>, channels: &[ChannelName]) -> Result<Info, String> {
+    let Some(raw) = raw else { return Ok(Info::default()) };
+    let text = string(Some(raw)).ok_or("info is no string: write the words with commas between them")?;
+    let info = Info::read(&text, &info::COUNTS)?;
+    channels.iter().try_for_each(|channel| info.fits(channel))?;
+    Ok(info)
 }
 
 fn channels(app: &App, body: &Body<'_>) -> Result<Vec<ChannelName>, String> {
@@ -151,7 +205,7 @@ fn channels(app: &App, body: &Body<'_>) -> Result<Vec<ChannelName>, String> {
     }
     let mut channels: Vec<ChannelName> = Vec::with_capacity(names.len());
     for name in names {
-        let channel = ChannelName::new(&name).map_err(|bad| format!("{}: {name:?}", bad.0))?;
+        let channel = names::channel(app, &name)?;
         if !channels.contains(&channel) {
             channels.push(channel);
         }

@@ -2,18 +2,25 @@
 //!
 //! Success is `{}` or more, never empty; an error is `{"error": text}` with Pusher's status.
 
+mod channels;
 mod events;
+mod info;
+mod names;
+mod rate;
+mod routes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use backplane::{Cluster, PublishError};
+use backplane::{Cluster, PublishError, QueryError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use model::{App, Apps, auth};
+pub(crate) use rate::Rate;
+use routes::{Call, Found, Missed};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -28,6 +35,7 @@ pub(crate) struct Api {
     pub(crate) body_bytes: usize,
     /// Bodies that are being read and events that wait for their answer, of the whole node.
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) rate: Arc<Rate>,
 }
 
 /// Requests that are worked on at a time; more are asked to come back.
@@ -59,16 +67,26 @@ impl From<PublishError> for Refused {
     }
 }
 
-/// `(method, rest of the path below /apps/{id}, its name in metrics)`
-const ROUTES: [(&str, &str, &str); 2] =
-    [("POST", "/events", "/apps/{id}/events"), ("POST", "/batch_events", "/apps/{id}/batch_events")];
+impl From<QueryError> for Refused {
+    fn from(error: QueryError) -> Self {
+        let text = match error {
+            QueryError::Unavailable => "Nobody knows who is there: there is no connection to Redis now".into(),
+            QueryError::TimedOut => "Redis did not answer in time".into(),
+            QueryError::Refused(words) => format!("Redis answered: {words}"),
+        };
+        Self(StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
 
 impl Api {
     /// Answers any request that is no upgrade. `patience`: for reading the body.
     pub(crate) async fn answer(&self, request: Request<Incoming>, patience: Duration) -> Answer {
         let began = Instant::now();
         let method = request.method().clone();
-        let (route, outcome) = self.route(request, patience).await;
+        let (route, allow, outcome) = match routes::find(&method, request.uri().path()) {
+            Ok(found) => (found.name, None, self.call(request, found, patience).await),
+            Err(Missed { refused, name, allow }) => (name, allow, Err(refused)),
+        };
         let (status, body) = match &outcome {
             Ok(body) => (StatusCode::OK, body.clone()),
             Err(Refused(status, text)) => (*status, error_body(text)),
@@ -76,60 +94,54 @@ impl Api {
         self.metrics.http(route, method_label(&method), status.as_u16(), began.elapsed());
         let mut answer = Response::new(Full::new(body));
         *answer.status_mut() = status;
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        // Methods of ours are header values.
+        if let Some(allow) = allow.and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
+            headers.insert(ALLOW, allow);
         }
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>, patience: Duration) -> (&'static str, Result<Bytes, Refused>) {
-        let path = request.uri().path();
-        let found = path.strip_prefix("/apps/").and_then(|rest| {
-            let slash = rest.find('/')?;
-            let (id, rest) = rest.split_at(slash);
-            ROUTES.iter().find(|(_, route, _)| *route == rest).map(|route| (id.to_owned(), route))
-        });
-        let Some((id, (method, rest, route))) = found else {
-            let text = format!("There is nothing at {}", path.chars().take(200).collect::<String>());
-            return ("other", Err(Refused(StatusCode::NOT_FOUND, text)));
-        };
-        if request.method().as_str() != *method {
-            let text = format!("{route} takes {method} only");
-            return (route, Err(Refused(StatusCode::METHOD_NOT_ALLOWED, text)));
-        }
-        (route, self.call(request, &id, rest, patience).await)
-    }
-
-    async fn call(
-        &self,
-        request: Request<Incoming>,
-        id: &str,
-        rest: &str,
-        patience: Duration,
-    ) -> Result<Bytes, Refused> {
-        let app = self.apps.by_id(id).cloned();
+    async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, Refused> {
+        let app = self.apps.by_id(&found.app).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
         };
         let (head, body) = request.into_parts();
         let body = read(body, self.body_bytes, patience).await?;
-        self.authorize(&app, &head, &body)?;
-        match rest {
-            "/events" => events::publish(self, &app, &body).await,
-            _ => events::publish_batch(self, &app, &body).await,
+        let query = pairs(head.uri.query().unwrap_or_default());
+        self.authorize(&app, &head, &query, &body)?;
+        if !self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
+            let limit = app.limits.api_requests_per_second;
+            let text = format!("More than {limit} requests a second, which is this app's limit");
+            return Err(Refused(StatusCode::TOO_MANY_REQUESTS, text));
+        }
+        let query = auth::with_arrays_joined(&query).unwrap_or(query);
+        match found.call {
+            Call::Publish => events::publish(self, &app, &body).await,
+            Call::PublishBatch => events::publish_batch(self, &app, &body).await,
+            Call::Channels => channels::list(self, &app, &query).await,
+            Call::Channel => channels::one(self, &app, &found.parameter, &query).await,
+            Call::Users => channels::users(self, &app, &found.parameter, &query).await,
+            Call::Terminate => channels::terminate(self, &app, &found.parameter).await,
         }
     }
 
-    fn authorize(&self, app: &App, head: &hyper::http::request::Parts, body: &[u8]) -> Result<(), Refused> {
-        let query = pairs(head.uri.query().unwrap_or_default());
+    fn authorize(
+        &self,
+        app: &App,
+        head: &hyper::http::request::Parts,
+        query: &[(String, String)],
+        body: &[u8],
+    ) -> Result<(), Refused> {
         let raw_path = head.uri.path();
         let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
-        let request = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query, body };
+        let request = auth::Request { method: head.method.as_str(), raw_path, path: &path, query, body };
         auth::verify_request(app, &request, now()).map_err(|refused| {
             self.metrics.auth_failed(&app.id, refused.kind);
             Refused(StatusCode::UNAUTHORIZED, refused.text)
