@@ -3,6 +3,8 @@
 //! Each case takes one or two sites (a backplane and the workers it pushes to) and channel names of its own. Nothing sleeps:
 //! a case waits for a condition, with a limit; that something did *not* come is proven by a later event that did.
 
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, Reason, 
 use tokio::sync::Notify;
 
 use crate::{Ask, AskMember, Cluster, Item, SubscriptionRef, Workers};
+
+pub(crate) mod cluster;
 
 /// Longest wait for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
@@ -40,17 +44,25 @@ impl Workers for Recorder {
 pub(crate) struct Site {
     pub backplane: Arc<dyn Cluster>,
     pub workers: Arc<Recorder>,
+    /// What a worker adds to, for each subscription that it admits.
+    shares: Mutex<HashMap<(usize, Arc<ChannelKey>), Arc<AtomicU32>>>,
 }
 
 impl Site {
     pub(crate) fn new(start: impl FnOnce(Arc<dyn Workers>) -> Arc<dyn Cluster>) -> Self {
         let workers = Arc::new(Recorder { items: Mutex::new(vec![Vec::new(); 2]), changed: Notify::new() });
-        Self { backplane: start(workers.clone()), workers }
+        Self { backplane: start(workers.clone()), workers, shares: Mutex::default() }
     }
 
     pub(crate) fn ask(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
         self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: false });
+    }
+
+    /// To hear who comes and goes.
+    pub(crate) fn ask_roster(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32) {
+        let subscription = SubscriptionRef { slot, generation: 0 };
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: true });
     }
 
     pub(crate) fn ask_member(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32, user: &str) {
@@ -367,6 +379,13 @@ async fn a_quick_leave_and_join_ends_present(site: &Site) {
 
 #[tokio::test]
 async fn the_local_backplane_conforms() {
-    let settings = crate::local::Settings { linger: Duration::from_millis(20), ..Default::default() };
-    one_node(&Site::new(|workers| crate::local::start(settings, workers))).await;
+    let settings = crate::local::Settings {
+        linger: Duration::from_millis(20),
+        webhook_delay: Duration::from_millis(300),
+        beat: Duration::from_millis(200),
+        apps: vec![crate::AppSettings::of(&model::App::new(APP, "key", "secret")), cluster::told_app()],
+    };
+    let site = Site::new(|workers| crate::local::start(settings, workers));
+    one_node(&site).await;
+    cluster::two_nodes(&site, &site).await;
 }

@@ -13,6 +13,7 @@ use super::Settings;
 use super::keys::Keys;
 use super::presence::{Beat, Store};
 use super::scripts::Scripts;
+use crate::conformance::cluster::{TOLD, jobs, told, told_app};
 use crate::conformance::{self, APP, LIMIT, Site, event, key};
 use crate::{AppSettings, Item, LinkStatus, PublishError, Workers};
 
@@ -77,7 +78,7 @@ impl Server {
     fn settings(&self) -> Settings {
         Settings {
             url: Secret::new(&format!("redis://127.0.0.1:{}", self.port)),
-            apps: vec![app(APP, "app_database_")],
+            apps: vec![app(APP, "app_database_main_"), told_app()],
             webhook_delay: Duration::from_millis(300),
             linger: Duration::from_millis(50),
             probe_interval: Duration::from_millis(200),
@@ -148,6 +149,7 @@ async fn it_conforms_with_the_documented_rights_and_no_more() {
     let settings = Settings { url, ..server.settings() };
     let node = site(settings.clone());
     conformance::one_node(&node).await;
+    conformance::cluster::two_nodes(&node, &site(settings.clone())).await;
     // A member of a node that dies is reaped, and a flushed server gets everybody back, with the same rights.
     let channel = key("presence-rights");
     let dies = site(settings);
@@ -223,7 +225,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
     let server = Server::start().await;
     let site = site(Settings { max_payload: 1_000, ..server.settings() });
     let channel = key("private-x");
-    let topic = "app_database_private-x";
+    let topic = "app_database_main_private-x";
     site.ask(0, &channel, 1);
     site.admitted(0, &channel, 1).await;
     let large = format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(1_000));
@@ -242,7 +244,7 @@ async fn what_is_no_message_is_dropped_and_counted() {
 async fn a_forbidden_channel_is_refused_alone() {
     let server = Server::start().await;
     let rights = ["ACL", "SETUSER", "narrow", "on", ">hush", "~*", "+@all", "resetchannels"];
-    let channels = ["&ff:*", "&app_database_public", "&app_database_other"];
+    let channels = ["&ff:*", "&app_database_main_public", "&app_database_main_other"];
     server.ask(&[&rights[..], &channels[..]].concat()).await;
     let url = Secret::new(&format!("redis://narrow:hush@127.0.0.1:{}", server.port));
     let site = site(Settings { url, ..server.settings() });
@@ -395,7 +397,7 @@ async fn a_queue_that_is_full_loses_the_link_and_says_so() {
     site.ask(0, &channel, 1);
     site.admitted(0, &channel, 1).await;
     let large = format!(r#"{{"event":"large","data":"{}"}}"#, "x".repeat(30_000));
-    server.ask(&["PUBLISH", "app_database_flood", &large]).await;
+    server.ask(&["PUBLISH", "app_database_main_flood", &large]).await;
     until("gap", || gaps(&site) == 1).await;
     site.mark(&site, 0, &channel, "after").await;
     assert_eq!(site.backplane.counters().reconnects, 1);
@@ -442,7 +444,7 @@ fn lives(dead: &[&str]) -> Beat {
 }
 
 fn store(server: &Server, node: &str) -> Arc<Store> {
-    let settings = Arc::new(server.settings());
+    let settings = Arc::new(Settings { apps: vec![app(APP, "")], ..server.settings() });
     let manager = deadpool_redis::Manager::new(settings.url.reveal()).unwrap();
     Arc::new(Store {
         keys: Arc::new(Keys::new(&settings, node)),
@@ -489,4 +491,46 @@ async fn silence_of_everyone_is_not_death_of_everyone() {
     // What was reaped comes back under a new name only.
     assert_eq!(b.hello().await, Some(true));
     assert_eq!((b.incarnation(), b.beat().await), ("b.1".to_owned(), lives(&[])));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_left_is_counted_off_and_its_jobs_are_told_by_another() {
+    let server = Server::start().await;
+    let (a, b) = (server.site(), server.site());
+    until("both live", || a.backplane.nodes() == 2 && b.backplane.nodes() == 2).await;
+    let channel = told("left");
+    a.join(0, &channel, 1).await;
+    a.add(0, &channel, 4);
+    b.until_count(&channel, 5).await;
+    // Whoever leads takes the job and dies before it is done.
+    let app: Arc<str> = TOLD.into();
+    let (of_a, of_b) = (a.backplane.clone().take_jobs(app.clone(), 9), b.backplane.clone().take_jobs(app.clone(), 9));
+    tokio::pin!(of_a, of_b);
+    let taken = loop {
+        let jobs = tokio::select! { jobs = &mut of_a => jobs, jobs = &mut of_b => jobs };
+        if !jobs.is_empty() {
+            break jobs;
+        }
+        of_a.set(a.backplane.clone().take_jobs(app.clone(), 9));
+        of_b.set(b.backplane.clone().take_jobs(app.clone(), 9));
+    };
+    assert_eq!(taken[0].happening.kind().name(), "channel_occupied");
+    let began = Instant::now();
+    // A futures' own handle keeps a node alive.
+    of_a.set(Box::pin(std::future::ready(Vec::new())));
+    of_b.set(Box::pin(std::future::ready(Vec::new())));
+    let c = server.site();
+    drop((a, b));
+    c.until_count(&channel, 0).await;
+    println!("counted off after {:?}", began.elapsed());
+    let told = jobs(&c, &c, "channel_vacated left").await;
+    assert_eq!(told.iter().filter(|word| *word == "channel_occupied left").count(), 1, "{told:?}");
+    until("alone", || c.backplane.nodes() == 1).await;
+    // What was flushed comes back from the nodes.
+    c.join(0, &channel, 2).await;
+    c.add(0, &channel, 1);
+    c.until_count(&channel, 2).await;
+    server.ask(&["FLUSHALL"]).await;
+    let d = server.site();
+    d.until_count(&channel, 2).await;
 }
