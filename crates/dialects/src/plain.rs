@@ -8,7 +8,7 @@ use model::dialect::Goodbye;
 use model::json::{self, RawJson};
 use model::refusal::{Advice, Reason, Refusal};
 use model::{Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest};
-use model::{Opening, Proof, Roster, State, Tag};
+use model::{Opening, Proof, Roster, State, Tag, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -100,6 +100,12 @@ impl Dialect for Plain {
                 push_tag(tag, out);
                 out.push(b'}');
             }
+            Notice::CacheMiss { channel } => {
+                about("cache_miss", Some(channel.as_str()), out);
+                out.push(b'}');
+            }
+            // Nobody signs in here.
+            Notice::SignedIn { .. } | Notice::Watched { .. } => {}
             Notice::SubscribeRefused { channel, refusal, tag } => out.extend(refused(refusal, Some(channel), tag)),
             Notice::Refused { channel, refusal, tag } => out.extend(refused(refusal, *channel, tag)),
             Notice::Gap => out.extend_from_slice(br#"{"type":"gap"}"#),
@@ -107,7 +113,7 @@ impl Dialect for Plain {
     }
 
     fn encoding(&self, state: &State) -> Encoding {
-        Encoding { dialect: PLAIN as u8, variant: state.variant }
+        Encoding { dialect: PLAIN as u8, variant: state.variant, view: View::Channel }
     }
 
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
@@ -134,7 +140,11 @@ impl Dialect for Plain {
                 json::push_string(out, user);
                 out.extend_from_slice(b"}}");
             }
-            (Broadcast::Count(_) | Broadcast::Terminate, _) => {}
+            (Broadcast::Count(count), _) => {
+                about("count", Some(channel), out);
+                out.extend_from_slice(format!(r#","subscriptions":{count}}}"#).as_bytes());
+            }
+            (Broadcast::Terminate, _) => {}
             (Broadcast::Gap, _) => {
                 about("gap", Some(channel), out);
                 out.push(b'}');
@@ -205,7 +215,7 @@ fn code(refusal: &Refusal) -> u16 {
     match refusal.reason {
         Reason::BadFrame | Reason::TooManyBadFrames | Reason::BadMember => 4010,
         Reason::UnknownCommand => 4011,
-        Reason::BadChannel => 4012,
+        Reason::BadChannel | Reason::ChannelNameTooLong => 4012,
         Reason::TooManySubscriptions | Reason::Unavailable => 4100,
         _ => refusal.code(),
     }
@@ -305,7 +315,8 @@ mod tests {
 
     fn broadcast(variant: u8, broadcast: &Broadcast) -> String {
         let mut out = Vec::new();
-        Plain.broadcast(Encoding { dialect: PLAIN as u8, variant }, "a", broadcast, &mut out);
+        let encoding = Encoding { dialect: PLAIN as u8, variant, view: View::Channel };
+        Plain.broadcast(encoding, "a", broadcast, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -358,6 +369,8 @@ mod tests {
             r#"{"type":"joined","channel":"a","member":{"id":"7","info":null}}"#
         );
         assert_eq!(broadcast(RAW, &Broadcast::Left("7".into())), "");
+        assert_eq!(broadcast(ENVELOPES, &Broadcast::Count(3)), r#"{"type":"count","channel":"a","subscriptions":3}"#);
+        assert_eq!(broadcast(RAW, &Broadcast::Count(3)), "");
     }
 
     #[test]

@@ -9,8 +9,10 @@ use model::channel::ChannelName;
 use model::dialect::Goodbye;
 use model::json::{self, RawJson};
 use model::refusal::{Reason, Refusal};
-use model::{Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest, Opening};
-use model::{Proof, Roster, State, event};
+use model::{
+    Access, Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest, Opening,
+};
+use model::{Proof, Roster, State, UserId, View, event};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -42,6 +44,14 @@ struct ChannelData<'a> {
     auth: Option<&'a RawValue>,
     #[serde(borrow)]
     channel_data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct SignInData<'a> {
+    #[serde(borrow)]
+    auth: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_data: Option<&'a RawValue>,
 }
 
 impl Dialect for Pusher {
@@ -78,6 +88,7 @@ impl Dialect for Pusher {
             "pusher:pong" => {}
             "pusher:subscribe" => out.push(subscribe(frame.data)),
             "pusher:unsubscribe" => out.extend(unsubscribe(frame.data)),
+            "pusher:signin" => out.push(sign_in(frame.data)),
             name if name.starts_with(event::CLIENT_PREFIX) => out.push(whisper(name, &frame)),
             name => out.push(unknown(name)),
         }
@@ -99,6 +110,17 @@ impl Dialect for Pusher {
             Notice::SubscribeRefused { channel, refusal, .. } => {
                 out.extend(subscription_error(channel, refusal));
             }
+            Notice::CacheMiss { channel } => {
+                about("pusher:cache_miss", Some(channel.as_str()), out);
+                out.push(b'}');
+            }
+            Notice::SignedIn { user_data, .. } => {
+                let mut data = br#"{"user_data":"#.to_vec();
+                json::push_string(&mut data, user_data);
+                data.push(b'}');
+                internal_event("pusher:signin_success", None, &data, out);
+            }
+            Notice::Watched { online, offline } => watchlist(&[("online", online), ("offline", offline)], out),
             Notice::Refused { refusal, .. } => out.extend(error(refusal)),
             Notice::Gap => out.extend_from_slice(br#"{"event":"fanfare:gap","data":"{}"}"#),
             // Pusher's servers do not answer an unsubscribe.
@@ -108,13 +130,18 @@ impl Dialect for Pusher {
 
     fn encoding(&self, _state: &State) -> Encoding {
         // Protocols 5 to 7 spell channel events alike.
-        Encoding { dialect: PUSHER as u8, variant: 0 }
+        Encoding { dialect: PUSHER as u8, variant: 0, view: View::Channel }
     }
 
-    fn broadcast(&self, _encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
-        match broadcast {
-            Broadcast::Event(event) => channel_event(channel, event, out),
-            Broadcast::Joined(member) => {
+    fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
+        match (broadcast, encoding.view) {
+            (_, View::Silent) => {}
+            (Broadcast::Joined(member), View::Watch) => watchlist(&[("online", std::slice::from_ref(&member.id))], out),
+            (Broadcast::Left(user), View::Watch) => watchlist(&[("offline", std::slice::from_ref(user))], out),
+            (_, View::Watch) => {}
+            (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => {}
+            (Broadcast::Event(event), _) => channel_event(channel, event, out),
+            (Broadcast::Joined(member), _) => {
                 let mut data = br#"{"user_id":"#.to_vec();
                 json::push_string(&mut data, &member.id);
                 if let Some(info) = &member.info {
@@ -122,16 +149,21 @@ impl Dialect for Pusher {
                     data.extend_from_slice(info.as_str().as_bytes());
                 }
                 data.push(b'}');
-                member_event("pusher_internal:member_added", channel, &data, out);
+                internal_event("pusher_internal:member_added", Some(channel), &data, out);
             }
-            Broadcast::Left(user) => {
+            (Broadcast::Left(user), _) => {
                 let mut data = br#"{"user_id":"#.to_vec();
                 json::push_string(&mut data, user);
                 data.push(b'}');
-                member_event("pusher_internal:member_removed", channel, &data, out);
+                internal_event("pusher_internal:member_removed", Some(channel), &data, out);
             }
-            Broadcast::Count(_) | Broadcast::Terminate => {}
-            Broadcast::Gap => {
+            (Broadcast::Count(count), _) => {
+                let data = format!(r#"{{"subscription_count":{count}}}"#);
+                internal_event("pusher_internal:subscription_count", Some(channel), data.as_bytes(), out);
+            }
+            // It is told as a close.
+            (Broadcast::Terminate, _) => {}
+            (Broadcast::Gap, _) => {
                 frame("fanfare:gap", Some(channel), out);
                 out.extend_from_slice(br#""{}"}"#);
             }
@@ -187,15 +219,31 @@ fn unsubscribe(data: Option<&RawValue>) -> Option<Action> {
     Some(Action::Command(Command::Unsubscribe { channel }, None))
 }
 
+fn sign_in(data: Option<&RawValue>) -> Action {
+    let refused = |text: &'static str| Action::Reply(error(&Refusal::new(Reason::SignInRefused, text)));
+    let mut unescaped = String::new();
+    let Some(data) = json::object::<SignInData>(object_text(data, &mut unescaped)) else {
+        return refused("data is not an object");
+    };
+    let Ok(auth) = optional_string(data.auth) else {
+        return refused("auth is not a string");
+    };
+    let Some(user_data) = data.user_data.and_then(string) else {
+        return refused("user_data is not a string of JSON");
+    };
+    Action::Command(Command::SignIn { auth, user_data: user_data.into() }, None)
+}
+
 fn whisper(event: &str, frame: &Frame<'_>) -> Action {
     let Some(channel) = frame.channel.and_then(string) else {
         return refuse("A client event without a channel name");
     };
     if event.len() > event::NAME_MAX {
-        return refuse("The event name is longer than 200 bytes");
+        return Action::Reply(error(&Reason::EventNameTooLong.into()));
     }
-    let Ok(channel) = ChannelName::new(&channel) else {
-        return Action::Reply(error(&Reason::BadChannel.into()));
+    let channel = match ChannelName::new(&channel) {
+        Ok(channel) => channel,
+        Err(bad) => return Action::Reply(error(&Refusal::new(Reason::BadChannel, bad.0))),
     };
     let data = frame.data.map_or_else(RawJson::null, RawJson::from_raw);
     Action::Command(Command::Whisper { channel, event: event.into(), data }, None)
@@ -212,20 +260,23 @@ fn refuse(text: &'static str) -> Action {
 
 /// `data` of (un)subscribe: an object, or (some clients) a string that holds one.
 fn channel_data<'a>(data: Option<&'a RawValue>, unescaped: &'a mut String) -> Result<ChannelData<'a>, Action> {
-    let text = data.map_or("", RawValue::get);
-    let text = if text.starts_with('"') {
-        *unescaped = serde_json::from_str(text).unwrap_or_default();
-        unescaped.as_str()
-    } else {
-        text
-    };
-    json::object(text).ok_or_else(|| refuse("data is not an object"))
+    json::object(object_text(data, unescaped)).ok_or_else(|| refuse("data is not an object"))
 }
 
-/// Pusher's character set (pusher docs, "Channel naming conventions").
+fn object_text<'a>(data: Option<&'a RawValue>, unescaped: &'a mut String) -> &'a str {
+    let text = data.map_or("", RawValue::get);
+    if text.starts_with('"') {
+        *unescaped = serde_json::from_str(text).unwrap_or_default();
+        return unescaped;
+    }
+    text
+}
+
+/// Pusher's character set (pusher docs, "Channel naming conventions"). `#` begins a user's own channel and nothing else.
 fn channel_name(text: &str) -> Result<ChannelName, &'static str> {
     let name = ChannelName::new(text).map_err(|bad| bad.0)?;
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b)) {
+    let named = if name.kind().access == Access::User { &text[1..] } else { text };
+    if !named.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b)) {
         return Err("The channel name has a character other than A-Z a-z 0-9 _ - = @ , . ;");
     }
     Ok(name)
@@ -247,13 +298,18 @@ fn optional_string(raw: Option<&RawValue>) -> Result<Option<Box<str>>, ()> {
 
 /// Appends a frame up to its data.
 fn frame(event: &str, channel: Option<&str>, out: &mut Vec<u8>) {
+    about(event, channel, out);
+    out.extend_from_slice(br#","data":"#);
+}
+
+/// Appends a frame up to its channel.
+fn about(event: &str, channel: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"event":"#);
     json::push_string(out, event);
     if let Some(channel) = channel {
         out.extend_from_slice(br#","channel":"#);
         json::push_string(out, channel);
     }
-    out.extend_from_slice(br#","data":"#);
 }
 
 fn channel_event(channel: &str, event: &Event, out: &mut Vec<u8>) {
@@ -270,8 +326,26 @@ fn channel_event(channel: &str, event: &Event, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn member_event(event: &str, channel: &str, data: &[u8], out: &mut Vec<u8>) {
-    frame(event, Some(channel), out);
+/// `{"events":[{"name":"online","user_ids":[…]},…]}` without the empty ones; nothing when all are empty.
+fn watchlist(events: &[(&str, &[UserId])], out: &mut Vec<u8>) {
+    let mut data = Vec::new();
+    for (name, users) in events.iter().filter(|(_, users)| !users.is_empty()) {
+        data.extend_from_slice(if data.is_empty() { br#"{"events":["# } else { b"," });
+        data.extend_from_slice(format!(r#"{{"name":"{name}","user_ids":"#).as_bytes());
+        for (index, user) in users.iter().enumerate() {
+            data.push(if index == 0 { b'[' } else { b',' });
+            json::push_string(&mut data, user);
+        }
+        data.extend_from_slice(b"]}");
+    }
+    if !data.is_empty() {
+        data.extend_from_slice(b"]}");
+        internal_event("pusher_internal:watchlist_events", None, &data, out);
+    }
+}
+
+fn internal_event(event: &str, channel: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
+    frame(event, channel, out);
     // Built from strings just above.
     json::push_string(out, std::str::from_utf8(data).unwrap_or("{}"));
     out.push(b'}');
@@ -317,7 +391,7 @@ fn error(refusal: &Refusal) -> Vec<u8> {
 /// The form that reaches `channel.bind('pusher:subscription_error')` and Echo's `.error()`.
 fn subscription_error(channel: &str, refusal: &Refusal) -> Vec<u8> {
     let kind = match refusal.reason {
-        Reason::NotPermitted => "AuthError",
+        Reason::NotPermitted | Reason::SignInRefused => "AuthError",
         Reason::MembersFull | Reason::TooManySubscriptions => "LimitReached",
         Reason::Unavailable => "Unavailable",
         _ => "InvalidSubscription",

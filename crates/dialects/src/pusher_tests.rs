@@ -1,7 +1,7 @@
 //! Pusher frames, in and out, byte for byte.
 
 use super::*;
-use model::{Member, SocketId};
+use model::{Member, SocketId, View};
 
 fn decode(text: &str) -> String {
     let mut out = Vec::new();
@@ -14,6 +14,7 @@ fn decode(text: &str) -> String {
         Action::Command(Command::Whisper { channel, event, data }, None) => {
             format!("whisper {channel} {event} {}", data.as_str())
         }
+        Action::Command(Command::SignIn { auth, user_data }, None) => format!("sign in {auth:?} {user_data}"),
         Action::Reply(bytes) => String::from_utf8(bytes).unwrap(),
         other => format!("{other:?}"),
     });
@@ -21,8 +22,12 @@ fn decode(text: &str) -> String {
 }
 
 fn broadcast(broadcast: Broadcast) -> String {
+    seen(View::Channel, "presence-room", broadcast)
+}
+
+fn seen(view: View, channel: &str, broadcast: Broadcast) -> String {
     let mut out = Vec::new();
-    Pusher.broadcast(Encoding { dialect: 0, variant: 0 }, "presence-room", &broadcast, &mut out);
+    Pusher.broadcast(Encoding { dialect: 0, variant: 0, view }, channel, &broadcast, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -50,6 +55,15 @@ fn what_clients_ask() {
         r#"whisper private-x client-t {"on" : true}"#,
     );
     check(r#"{"event":"client-t","channel":"private-x"}"#, "whisper private-x client-t null");
+    check(
+        r##"{"event":"pusher:subscribe","data":{"auth":"","channel":"#server-to-user-a"}}"##,
+        r##"subscribe #server-to-user-a Some("") None"##,
+    );
+    check(
+        r#"{"event":"pusher:signin","data":{"auth":"K:h","user_data":"{\"id\":\"a\"}"}}"#,
+        r#"sign in Some("K:h") {"id":"a"}"#,
+    );
+    check(r#"{"event":"pusher:signin","data":"{\"auth\":\"K:h\",\"user_data\":\"{}\"}"}"#, r#"sign in Some("K:h") {}"#);
 }
 
 #[test]
@@ -98,7 +112,19 @@ fn wrong_types_are_refused_by_name() {
     refused(r#"{"event":"pusher:subscribe","data":{"channel":"a b"}}"#, "a b");
     refused(r#"{"event":"pusher:subscribe","data":{"channel":"a:b"}}"#, "a:b");
     refused(r#"{"event":"pusher:subscribe","data":{"channel":""}}"#, "");
-    refused(r##"{"event":"pusher:subscribe","data":{"channel":"#server-to-user-1"}}"##, "#server-to-user-1");
+    for name in ["#a", "#", "#server-to-user", "##server-to-user-1", "#server-to-user-#1", "a#server-to-user-1"] {
+        refused(&format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{name}"}}}}"#), name);
+    }
+    let unsigned = |data: &str| {
+        let answer = decode(&format!(r#"{{"event":"pusher:signin","data":{data}}}"#));
+        assert!(answer.starts_with(r#"{"event":"pusher:error","data":{"code":4009,"#), "{data} {answer}");
+    };
+    for data in ["null", "7", "[]", "{}", r#""x""#, r#"{"auth":"K:h"}"#, r#"{"auth":"K:h","user_data":{}}"#] {
+        unsigned(data);
+    }
+    unsigned(r#"{"auth":7,"user_data":"{}"}"#);
+    let long = format!(r#"{{"event":"client-{}","channel":"private-a","data":{{}}}}"#, "x".repeat(200));
+    assert!(decode(&long).starts_with(r#"{"event":"pusher:error","data":{"code":4301,"#));
 }
 
 #[test]
@@ -157,6 +183,52 @@ fn members_come_and_go() {
 }
 
 #[test]
+fn each_view_has_its_part() {
+    let user = "#server-to-user-7";
+    let joined = || Broadcast::Joined(Member { id: "7".into(), info: None });
+    let left = || Broadcast::Left("7".into());
+    let event = || Broadcast::Event(Event::new("e", RawJson::string("x")));
+    let watched = |name: &str| {
+        let data = format!(r#"{{\"events\":[{{\"name\":\"{name}\",\"user_ids\":[\"7\"]}}]}}"#);
+        format!(r#"{{"event":"pusher_internal:watchlist_events","data":"{data}"}}"#)
+    };
+    assert_eq!(seen(View::Watch, user, joined()), watched("online"));
+    assert_eq!(seen(View::Watch, user, left()), watched("offline"));
+    for other in [event(), Broadcast::Count(1), Broadcast::Gap, Broadcast::Terminate] {
+        assert_eq!(seen(View::Watch, user, other), "");
+    }
+    assert_eq!(seen(View::User, user, event()), r##"{"event":"e","channel":"#server-to-user-7","data":"x"}"##);
+    for other in [joined(), left(), Broadcast::Terminate] {
+        assert_eq!(seen(View::User, user, other), "");
+    }
+    for any in [event(), joined(), left(), Broadcast::Count(1), Broadcast::Gap, Broadcast::Terminate] {
+        assert_eq!(seen(View::Silent, user, any), "");
+    }
+    assert_eq!(
+        seen(View::Channel, "news", Broadcast::Count(2)),
+        r#"{"event":"pusher_internal:subscription_count","channel":"news","data":"{\"subscription_count\":2}"}"#
+    );
+}
+
+#[test]
+fn who_signs_in_is_told_so_and_whom_he_watches() {
+    assert_eq!(
+        notice(Notice::SignedIn { user_data: r#"{"id":"a"}"#, tag: &None }),
+        r#"{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"a\\\"}\"}"}"#
+    );
+    let ids: [UserId; 2] = ["7".into(), "8".into()];
+    assert_eq!(
+        notice(Notice::Watched { online: &ids, offline: &["9".into()] }),
+        r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"7\",\"8\"]},{\"name\":\"offline\",\"user_ids\":[\"9\"]}]}"}"#
+    );
+    assert_eq!(
+        notice(Notice::Watched { online: &[], offline: &ids[..1] }),
+        r#"{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"offline\",\"user_ids\":[\"7\"]}]}"}"#
+    );
+    assert_eq!(notice(Notice::Watched { online: &[], offline: &[] }), "");
+}
+
+#[test]
 fn notices_and_the_end() {
     let channel = ChannelName::new("news").unwrap();
     assert_eq!(
@@ -172,6 +244,13 @@ fn notices_and_the_end() {
         r#"{"event":"pusher:subscription_error","channel":"private-x","data":{"type":"AuthError","error":"The signature does not fit this socket and channel","status":401}}"#
     );
     assert_eq!(notice(Notice::Unsubscribed { channel: &channel, tag: &None }), "");
+    assert_eq!(notice(Notice::CacheMiss { channel: &channel }), r#"{"event":"pusher:cache_miss","channel":"news"}"#);
+    let goodbye = Pusher.goodbye(&State::default(), &Reason::Terminated.into());
+    assert_eq!(
+        goodbye.message,
+        br#"{"event":"pusher:error","data":{"code":4009,"message":"You got disconnected by the app."}}"#
+    );
+    assert_eq!(goodbye.code, 4009);
     let goodbye = Pusher.goodbye(&State::default(), &Reason::UnknownApp.into());
     assert_eq!(
         goodbye.message,

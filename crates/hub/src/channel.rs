@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use backplane::Cached;
 use model::{ChannelKey, ChannelKind, Delivery, Encoding, Position, Refusal, Roster, Tag};
 
 use crate::connection::Connection;
@@ -15,7 +17,7 @@ pub(crate) struct Entry {
     /// Tells this tenant of the slot from earlier ones. Unique in the worker until it wraps at 2^32.
     pub(crate) generation: u32,
     pub(crate) encoding: Encoding,
-    /// False while it waits for its `Admit`: it hears nothing yet.
+    /// False while it waits for its `Admit`, and who watches for all of them: it hears nothing yet.
     pub(crate) admitted: bool,
 }
 
@@ -27,19 +29,26 @@ pub(crate) enum Queued {
         generation: u32,
         roster: Option<Arc<Roster>>,
         position: Option<Position>,
-        /// The backplane answers an ask, so it hears the channel. Else the worker admits by itself.
-        asked: bool,
+        cached: Cached,
+        /// Where the backplane wants this worker's subscriptions counted: it answers an ask, so it hears the channel.
+        /// Else the worker admits by itself.
+        count: Option<Arc<AtomicU32>>,
     },
     Refuse {
         slot: u32,
         generation: u32,
         refusal: Refusal,
     },
-    /// The success of an already admitted subscription is said again.
+    /// The success of an already admitted subscription is said again, or that of a user's own channel at last.
     Repeat {
         slot: u32,
         generation: u32,
         tag: Tag,
+    },
+    /// Who watches hears what comes from here on.
+    Watch {
+        slot: u32,
+        generation: u32,
     },
 }
 
@@ -61,6 +70,9 @@ pub(crate) struct Channel {
     entries: Vec<Option<Entry>>,
     holes: Vec<u32>,
     pub(crate) admitted: u32,
+    /// Those of them that count, and where.
+    present: u32,
+    count: Option<Arc<AtomicU32>>,
     /// The backplane sends this worker the channel's messages: an `Admit` has come, no `leave` has gone since.
     pub(crate) listed: bool,
     /// Nothing was said since the last answer that puts in doubt whether the channel is heard. Unsure, a worker admits
@@ -70,7 +82,7 @@ pub(crate) struct Channel {
     pub(crate) cursor: Option<Box<Cursor>>,
     /// It stands in the line of channels with work.
     pub(crate) active: bool,
-    /// The members as this worker's clients know them, on presence channels.
+    /// The members as this worker's clients know them, on presence and users' channels.
     pub(crate) roster: Option<Arc<Roster>>,
 }
 
@@ -83,6 +95,8 @@ impl Channel {
             entries: Vec::new(),
             holes: Vec::new(),
             admitted: 0,
+            present: 0,
+            count: None,
             listed: false,
             sure: false,
             queue: VecDeque::new(),
@@ -112,17 +126,65 @@ impl Channel {
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
         let entry = self.entries.get_mut(slot as usize)?.take()?;
         self.holes.push(slot);
-        self.admitted -= u32::from(entry.admitted);
+        if entry.admitted {
+            self.admitted -= 1;
+            self.count_present(entry.encoding, -1);
+        }
         Some(entry)
+    }
+
+    /// From here on the subscription is told things. The connection, unless it is gone.
+    pub(crate) fn let_in(&mut self, slot: u32, generation: u32) -> Option<Rc<Connection>> {
+        let entry = self.find_mut(slot, generation).filter(|entry| !entry.admitted)?;
+        entry.admitted = true;
+        let (connection, encoding) = (entry.connection.clone(), entry.encoding);
+        self.admitted += 1;
+        self.count_present(encoding, 1);
+        Some(connection)
+    }
+
+    fn count_present(&mut self, encoding: Encoding, change: i32) {
+        if encoding.view.is_present() {
+            self.present = self.present.wrapping_add_signed(change);
+            if let Some(count) = &self.count {
+                // Wraps as an addition of the complement.
+                count.fetch_add(change as u32, Relaxed);
+            }
+        }
+    }
+
+    /// Subscriptions are counted here, those that are in already included.
+    pub(crate) fn count_into(&mut self, count: Arc<AtomicU32>) {
+        if self.count.as_ref().is_some_and(|known| Arc::ptr_eq(known, &count)) {
+            return;
+        }
+        count.fetch_add(self.present, Relaxed);
+        if let Some(known) = self.count.replace(count) {
+            known.fetch_sub(self.present, Relaxed);
+        }
+    }
+
+    /// Who watches hears what comes after what he was just told of the channel: a batch under way is in that already.
+    pub(crate) fn watch_from_here(&mut self, slot: u32) {
+        let Some(generation) = self.get(slot).map(|entry| entry.generation) else { return };
+        if self.cursor.is_some() {
+            self.queue.push_front(Queued::Watch { slot, generation });
+        } else {
+            self.let_in(slot, generation);
+        }
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&Entry> {
         self.entries.get(slot as usize)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(slot as usize)?.as_mut()
+    }
+
     /// The subscription of that name, unless it is gone.
     pub(crate) fn find_mut(&mut self, slot: u32, generation: u32) -> Option<&mut Entry> {
-        self.entries.get_mut(slot as usize)?.as_mut().filter(|entry| entry.generation == generation)
+        self.get_mut(slot).filter(|entry| entry.generation == generation)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

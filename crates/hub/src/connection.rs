@@ -10,6 +10,7 @@ use model::{App, Dialect, Framing, SocketId, State, Tag, UserId};
 
 use crate::outbox::{Outbox, Sink};
 use crate::stats::{LinkStats, WorkerStats};
+use crate::user::Account;
 
 /// With more than this in its outbox a connection is not read from: who does not listen is not heard.
 const READ_WHILE_BELOW: usize = 64 << 10;
@@ -52,10 +53,19 @@ pub(crate) struct Subscription {
     /// The channel's slot in the worker, and the subscription's in the channel.
     pub(crate) channel: u32,
     pub(crate) slot: u32,
-    /// On presence channels.
+    /// On presence channels and the user's own.
     pub(crate) user: Option<UserId>,
     /// Goes back with the answer.
     pub(crate) tag: Tag,
+}
+
+/// What only some connections need.
+#[derive(Default)]
+pub(crate) struct More {
+    /// Who is signed in, or about to be.
+    pub(crate) account: Option<Account>,
+    /// The last second with a whisper, and how many it had.
+    whispers: (u32, u32),
 }
 
 pub struct Connection {
@@ -67,6 +77,7 @@ pub struct Connection {
     pub(crate) framing: Framing,
     pub(crate) state: Cell<State>,
     pub(crate) subscriptions: RefCell<Vec<Subscription>>,
+    pub(crate) more: RefCell<Option<Box<More>>>,
     /// When something last came from the client, in the worker's seconds.
     pub(crate) seen: Cell<u32>,
     /// Asked whether it lives, and not heard since.
@@ -80,7 +91,7 @@ pub struct Connection {
     outbox: RefCell<Outbox>,
     /// Of the task that reads and flushes; woken only when there is something to flush or the end has come.
     waker: RefCell<Option<Waker>>,
-    /// More was to be sent than it may hold: it is as good as closed, and hears nothing after what it missed.
+    /// More was to be sent than it may hold, or its user is terminated: it is as good as closed, and hears no more.
     full: Cell<bool>,
     /// Why it is being closed. Set once.
     closing: Cell<Option<&'static str>>,
@@ -125,6 +136,7 @@ impl Connection {
             framing,
             state: Cell::new(state),
             subscriptions: RefCell::default(),
+            more: RefCell::default(),
             seen: Cell::new(shared.now.get()),
             pinged: Cell::new(false),
             unanswered: Cell::new(0),
@@ -250,6 +262,11 @@ impl Connection {
         Poll::Ready(true)
     }
 
+    /// It is to be closed, and hears nothing before that.
+    pub(crate) fn stop(&self) {
+        self.full.set(true);
+    }
+
     /// Says the last words and lets the task end. `label`: the reason, for the counters.
     pub(crate) fn begin_close(&self, label: &'static str, last_words: Bytes) {
         if self.closing.get().is_none() {
@@ -281,6 +298,21 @@ impl Connection {
     /// True while the socket is so far behind that its client is not heard: its silence means nothing.
     pub(crate) fn is_held(&self) -> bool {
         self.outbox_bytes() > READ_WHILE_BELOW
+    }
+
+    /// Counts a whisper. False when this second of the worker's clock has had `max` already; 0 is no limit.
+    pub(crate) fn may_whisper(&self, max: u32) -> bool {
+        if max == 0 {
+            return true;
+        }
+        let now = self.shared.now.get();
+        let mut more = self.more.borrow_mut();
+        let (second, n) = &mut more.get_or_insert_default().whispers;
+        if *second != now {
+            (*second, *n) = (now, 0);
+        }
+        *n += 1;
+        *n <= max
     }
 
     /// Something came from the client.

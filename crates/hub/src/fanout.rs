@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backplane::{Item, SubscriptionRef};
-use model::{Broadcast, Delivery, Notice, OnGap, Reason, Roster};
+use model::{Broadcast, Delivery, Notice, OnGap, Reason, Roster, View};
 
-use crate::channel::{Channel, Cursor, Queued};
+use crate::channel::{Channel, Cursor, Entry, Queued};
 use crate::connection::Slow;
 use crate::inbox;
 use crate::run::Batch;
@@ -75,10 +75,10 @@ impl Shard {
         while let Some(item) = self.backlog.pop_front() {
             let (channel, queued) = match item {
                 Item::Deliver(delivery) => (delivery.channel.clone(), Queued::Deliver(delivery)),
-                Item::Admit { channel, subscription, roster, position, .. } => {
+                Item::Admit { channel, subscription, roster, position, cached, count } => {
                     self.freed += inbox::ITEM_BYTES;
                     let SubscriptionRef { slot, generation } = subscription;
-                    (channel, Queued::Admit { slot, generation, roster, position, asked: true })
+                    (channel, Queued::Admit { slot, generation, roster, position, cached, count: Some(count) })
                 }
                 Item::Refuse { channel, subscription, refusal } => {
                     self.freed += inbox::ITEM_BYTES;
@@ -120,7 +120,7 @@ impl Shard {
             Queued::Refuse { generation, .. } => {
                 self.note_answer(generation);
             }
-            Queued::Repeat { .. } => {}
+            Queued::Repeat { .. } | Queued::Watch { .. } => {}
         }
     }
 
@@ -164,19 +164,23 @@ impl Shard {
         match channel.queue.pop_front() {
             None => return false,
             Some(Queued::Deliver(first)) => self.begin(channel, first),
-            Some(Queued::Admit { slot, generation, roster, position, asked }) => {
-                channel.listed |= asked;
-                channel.sure |= asked;
-                self.admit(channel, SubscriptionRef { slot, generation }, roster, position.as_ref());
+            Some(Queued::Admit { slot, generation, roster, position, cached, count }) => {
+                if let Some(count) = count {
+                    channel.listed = true;
+                    channel.sure = true;
+                    channel.count_into(count);
+                }
+                channel.roster = roster.or(channel.roster.take());
+                self.admit(channel, SubscriptionRef { slot, generation }, position.as_ref(), cached);
             }
             Some(Queued::Refuse { slot, generation, refusal }) => {
                 self.refuse_pending(channel, SubscriptionRef { slot, generation }, &refusal);
             }
             Some(Queued::Repeat { slot, generation, tag }) => {
-                let entry = channel.find_mut(slot, generation);
-                if let Some(connection) = entry.map(|entry| entry.connection.clone()) {
-                    self.tell_subscribed(&connection, channel, None, &tag);
-                }
+                self.repeat_success(channel, SubscriptionRef { slot, generation }, &tag);
+            }
+            Some(Queued::Watch { slot, generation }) => {
+                channel.let_in(slot, generation);
             }
         }
         true
@@ -186,11 +190,11 @@ impl Shard {
     fn begin(&mut self, channel: &mut Channel, first: Arc<Delivery>) {
         let settings = &self.hub.settings;
         let mut bytes = first.bytes();
-        let alone = first.broadcast == Broadcast::Gap;
+        let alone = stands_alone(&first.broadcast);
         let mut deliveries = vec![first];
         while !alone && deliveries.len() < settings.batch_events {
             let Some(Queued::Deliver(next)) = channel.queue.front() else { break };
-            if next.broadcast == Broadcast::Gap || bytes + next.bytes() > settings.batch_bytes {
+            if stands_alone(&next.broadcast) || bytes + next.bytes() > settings.batch_bytes {
                 break;
             }
             bytes += next.bytes();
@@ -219,7 +223,7 @@ impl Shard {
     /// Moves the channel's cursor. True when it has come to the end.
     fn walk(&mut self, channel: &mut Channel, budget: &mut Budget) -> bool {
         let Some(mut cursor) = channel.cursor.take() else { return true };
-        let gap = cursor.batch.deliveries[0].broadcast == Broadcast::Gap;
+        let alone = stands_alone(&cursor.batch.deliveries[0].broadcast);
         while cursor.at < cursor.end {
             if budget.is_spent() {
                 channel.cursor = Some(cursor);
@@ -229,14 +233,8 @@ impl Shard {
             cursor.at += 1;
             let Some(entry) = entry.filter(|entry| entry.admitted) else { continue };
             let connection = &entry.connection;
-            if gap {
-                connection.stats.gaps.add(1);
-                if connection.app().on_gap == OnGap::Close {
-                    if !connection.returning.replace(true) {
-                        self.returning.push(connection.clone());
-                    }
-                    continue;
-                }
+            if alone && !self.answers_for(&cursor.batch.deliveries[0].broadcast, entry) {
+                continue;
             }
             budget.spend();
             let mut alone = None;
@@ -262,6 +260,27 @@ impl Shard {
         true
     }
 
+    /// Does what a message asks that stands alone. False when the subscriber is not told of it.
+    fn answers_for(&mut self, broadcast: &Broadcast, entry: &Entry) -> bool {
+        let (connection, view) = (&entry.connection, entry.encoding.view);
+        if *broadcast == Broadcast::Terminate {
+            if view.is_present() {
+                connection.stop();
+                self.doom(connection, Reason::Terminated.into());
+            }
+            return false;
+        }
+        if !matches!(view, View::Channel | View::User) {
+            // It is told of comings and goings at most, and those have a reserve.
+            return false;
+        }
+        connection.stats.gaps.add(1);
+        if connection.app().on_gap == OnGap::Close && !connection.returning.replace(true) {
+            self.returning.push(connection.clone());
+        }
+        connection.app().on_gap == OnGap::Notice
+    }
+
     /// Tells each connection with an admitted subscription that anything may be missing; it names no channel.
     fn tell_link_gap(&mut self, budget: &mut Budget) {
         let Some((mut at, end)) = self.link_gap.take() else { return };
@@ -284,11 +303,17 @@ impl Shard {
     }
 
     fn has_admitted(&self, connection: &crate::Connection) -> bool {
-        connection.subscriptions.borrow().iter().any(|subscription| {
-            let channel = self.channels.get(subscription.channel);
-            channel.and_then(|channel| channel.get(subscription.slot)).is_some_and(|entry| entry.admitted)
-        })
+        connection.hears_own_channel()
+            || connection.subscriptions.borrow().iter().any(|subscription| {
+                let channel = self.channels.get(subscription.channel);
+                channel.and_then(|channel| channel.get(subscription.slot)).is_some_and(|entry| entry.admitted)
+            })
     }
+}
+
+/// What ends a batch, and is one.
+fn stands_alone(broadcast: &Broadcast) -> bool {
+    matches!(broadcast, Broadcast::Gap | Broadcast::Terminate)
 }
 
 /// Keeps the channel's member list in step with what its subscribers are told.

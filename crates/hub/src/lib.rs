@@ -18,6 +18,7 @@ mod slots;
 mod stats;
 mod subscribe;
 mod tls;
+mod user;
 mod whisper;
 mod worker;
 

@@ -98,6 +98,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::View;
 
     fn run(frames: &[&'static str]) -> Run {
         let mut ends = Vec::new();
@@ -106,7 +107,7 @@ mod tests {
             bytes.extend_from_slice(frame.as_bytes());
             ends.push(bytes.len() as u32);
         }
-        let encoding = Encoding { dialect: 0, variant: 0 };
+        let encoding = Encoding { dialect: 0, variant: 0, view: View::Channel };
         Run { encoding, framing: Framing::WebSocket, bytes: bytes.into(), ends, frames: frames.len() as u32 }
     }
 

@@ -19,6 +19,7 @@ use crate::liveness::Wheel;
 use crate::outbox::Sink;
 use crate::slots::Slots;
 use crate::stats::WorkerStats;
+use crate::user::Account;
 use crate::whisper::Whispered;
 
 /// Something the backplane is told when a subscription ends.
@@ -31,9 +32,10 @@ pub(crate) enum Departure {
 
 /// An ask on its way. It may outlive its subscription, and is answered for all the same.
 pub(crate) struct Asked {
-    connection: Weak<Connection>,
-    /// On presence channels.
-    user: Option<UserId>,
+    /// Whose limit it counts against. Nobody's, where the client did not ask for the channel by itself.
+    pub(crate) connection: Weak<Connection>,
+    /// On presence and users' channels.
+    pub(crate) user: Option<UserId>,
 }
 
 pub(crate) struct Shard {
@@ -186,6 +188,7 @@ impl Shard {
             Command::Subscribe { channel, proof } => self.subscribe(connection, channel, proof, tag),
             Command::Unsubscribe { channel } => self.unsubscribe(connection, channel, &tag),
             Command::Whisper { channel, event, data } => self.whisper(connection, channel, event, data, tag),
+            Command::SignIn { auth, user_data } => self.sign_in(connection, auth.as_deref(), user_data, tag),
         }
     }
 
@@ -211,7 +214,7 @@ impl Shard {
         self.scratch = payload;
     }
 
-    fn send(&mut self, connection: &Rc<Connection>, payload: &[u8]) {
+    pub(crate) fn send(&mut self, connection: &Rc<Connection>, payload: &[u8]) {
         let mut frame = Vec::with_capacity(payload.len() + 10);
         connection.framing.message(payload, &mut frame);
         if let Err(Slow) = connection.send(&[frame.into()]) {
@@ -264,7 +267,8 @@ impl Shard {
 
     fn leave_all(&mut self, connection: &Rc<Connection>) {
         let subscriptions = connection.subscriptions.take();
-        for subscription in subscriptions {
+        let account = connection.more.take().and_then(|more| more.account);
+        for subscription in subscriptions.into_iter().chain(account.into_iter().flat_map(Account::subscriptions)) {
             self.remove_subscription(connection, subscription);
         }
     }
@@ -291,12 +295,7 @@ impl Shard {
         self.exits.is_empty()
     }
 
-    pub(crate) fn note_ask(&mut self, generation: u32, connection: &Rc<Connection>, user: Option<UserId>) {
-        connection.unanswered.set(connection.unanswered.get() + 1);
-        self.asked.insert(generation, Asked { connection: Rc::downgrade(connection), user });
-    }
-
-    /// An ask was answered; on presence channels, whom it was about.
+    /// An ask was answered; on presence and users' channels, whom it was about.
     pub(crate) fn note_answer(&mut self, generation: u32) -> Option<UserId> {
         let Asked { connection, user } = self.asked.remove(&generation)?;
         if let Some(connection) = connection.upgrade() {

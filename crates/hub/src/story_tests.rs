@@ -1,18 +1,20 @@
 //! Stories of one worker: real sockets, a dialect of single words, and a backplane that only remembers.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use backplane::{Ask, Backplane, BoxFuture, Item, LinkStatus, PublishError, Workers};
+use backplane::{Ask, Backplane, BoxFuture, Cached, Item, LinkStatus, PublishError, Workers};
 use model::dialect::{Goodbye, Heartbeat};
 use model::webhook::Happening;
 use model::{
     Action, App, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Member, Message,
-    Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Refusal, Roster, SocketId, State, UserId, auth,
+    Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Reason, Refusal, Roster, SocketId, State, UserId, View,
+    Webhook, WebhookKind, WebhookKinds, auth,
 };
 
 use crate::connection::Connection;
@@ -37,12 +39,17 @@ impl Dialect for Words {
         let (word, name) = text.split_at(1);
         let (name, proof) = name.split_once(' ').map_or((name, None), |(name, proof)| (name, Some(proof)));
         let (auth, data) = proof.and_then(|proof| proof.split_once(' ')).unzip();
+        if word == "@" {
+            let command = Command::SignIn { auth: auth.map(Into::into), user_data: data.unwrap_or_default().into() };
+            return out.push(Action::Command(command, None));
+        }
+        let data = data.filter(|data| !data.is_empty());
         let proof = Proof { auth: auth.map(Into::into), channel_data: data.map(Into::into) };
         let channel = ChannelName::new(name).unwrap();
         let command = match word {
             "+" => Command::Subscribe { channel, proof },
             "-" => Command::Unsubscribe { channel },
-            _ => Command::Whisper { channel, event: "client-hush".into(), data: RawJson::null() },
+            _ => Command::Whisper { channel, event: auth.unwrap_or("client-hush").into(), data: RawJson::null() },
         };
         out.push(Action::Command(command, None));
     }
@@ -56,23 +63,29 @@ impl Dialect for Words {
             Notice::SubscribeRefused { channel, refusal, .. } => format!("!{channel} {}", refusal.status()),
             Notice::Refused { refusal, .. } => format!("!{}", refusal.code()),
             Notice::Gap => "gap".into(),
+            Notice::CacheMiss { channel } => format!("miss:{channel}"),
+            Notice::SignedIn { user_data, .. } => format!("@{user_data}"),
+            Notice::Watched { online, offline } => format!("watched:{}:{}", online.join(","), offline.join(",")),
             Notice::Welcome { .. } | Notice::Unsubscribed { .. } => return,
         };
         out.extend_from_slice(text.as_bytes());
     }
 
     fn encoding(&self, _: &State) -> Encoding {
-        Encoding { dialect: 0, variant: 0 }
+        Encoding { dialect: 0, variant: 0, view: View::Channel }
     }
 
-    fn broadcast(&self, _: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
-        let text = match broadcast {
-            Broadcast::Event(event) => event.name.to_string(),
-            Broadcast::Joined(member) => format!("joined:{}", member.id),
-            Broadcast::Left(user) => format!("left:{user}"),
-            Broadcast::Gap => format!("gap:{channel}"),
-            Broadcast::Count(n) => format!("count:{n}"),
-            Broadcast::Terminate => "terminate".to_owned(),
+    fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
+        let text = match (broadcast, encoding.view) {
+            (Broadcast::Joined(member), View::Watch) => format!("online:{}", member.id),
+            (Broadcast::Left(user), View::Watch) => format!("offline:{user}"),
+            (_, View::Watch | View::Silent) | (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => return,
+            (Broadcast::Event(event), _) => event.name.to_string(),
+            (Broadcast::Joined(member), _) => format!("joined:{}", member.id),
+            (Broadcast::Left(user), _) => format!("left:{user}"),
+            (Broadcast::Gap, _) => format!("gap:{channel}"),
+            (Broadcast::Count(n), _) => format!("count:{n}"),
+            (Broadcast::Terminate, _) => "terminate".to_owned(),
         };
         out.extend_from_slice(text.as_bytes());
     }
@@ -93,6 +106,8 @@ static WORDS: [&dyn Dialect; 1] = [&Words];
 struct Notebook {
     lines: Mutex<Vec<String>>,
     asks: Mutex<Vec<Ask>>,
+    /// By channel, as the backplane keeps them.
+    counts: Mutex<HashMap<Arc<ChannelKey>, Arc<AtomicU32>>>,
     is_down: AtomicBool,
 }
 
@@ -252,20 +267,50 @@ impl Story {
     /// Answers all asks that are open.
     fn admit_all(&self, roster: Option<&[&str]>) {
         for ask in std::mem::take(&mut *self.backplane.asks.lock().unwrap()) {
-            let roster = roster.map(|ids| Arc::new(Roster(ids.iter().map(|id| ((*id).into(), None)).collect())));
-            let Ask { channel, subscription, .. } = ask;
-            self.hub.push(
-                0,
-                Item::Admit {
-                    channel,
-                    subscription,
-                    roster,
-                    position: None,
-                    cached: Default::default(),
-                    count: Default::default(),
-                },
-            );
+            self.admit(ask, roster, Cached::Never);
         }
+    }
+
+    /// Answers the only ask that is open.
+    fn admit_with(&self, roster: Option<&[&str]>, cached: Cached) {
+        let [ask] = <[Ask; 1]>::try_from(std::mem::take(&mut *self.backplane.asks.lock().unwrap())).unwrap();
+        self.admit(ask, roster, cached);
+    }
+
+    fn admit(&self, ask: Ask, roster: Option<&[&str]>, cached: Cached) {
+        let roster = roster.map(|ids| Arc::new(Roster(ids.iter().map(|id| ((*id).into(), None)).collect())));
+        let Ask { channel, subscription, .. } = ask;
+        let count = self.count_of(&channel);
+        self.hub.push(0, Item::Admit { channel, subscription, roster, position: None, cached, count });
+    }
+
+    fn count_of(&self, channel: &Arc<ChannelKey>) -> Arc<AtomicU32> {
+        self.backplane.counts.lock().unwrap().entry(channel.clone()).or_default().clone()
+    }
+
+    /// How many subscriptions the worker says it has.
+    fn count(&self, channel: &str) -> u32 {
+        self.count_of(&self.key(channel)).load(Relaxed)
+    }
+
+    /// Asks to sign in, with a true signature.
+    fn say_user(&mut self, client: &Client, data: &str) {
+        let auth = auth::user_auth(&self.app, client.connection.id, data).unwrap();
+        self.say(client, &format!("@x {auth} {data}"));
+    }
+
+    /// A client that is signed in and watches nobody.
+    fn signed_in(&mut self, user: &str) -> Client {
+        let mut client = self.connect();
+        self.say_user(&client, &format!(r#"{{"id":"{user}"}}"#));
+        self.admit_with(Some(&[user]), Cached::Never);
+        self.turn_all();
+        assert_eq!(client.heard(), words(&[&format!(r#"@{{"id":"{user}"}}"#)]));
+        client
+    }
+
+    fn joined(&self, channel: &str, user: &str) {
+        self.deliver(channel, Broadcast::Joined(Member { id: user.into(), info: None }));
     }
 
     /// One turn, as the worker's loop does it.
@@ -599,4 +644,345 @@ fn a_connection_that_ended_is_closed_for_whoever_still_holds_it() {
     a.connection.send_own(b"\x89\x00");
     assert_eq!(a.heard(), words(&[]));
     assert_eq!(a.connection.closing(), Some("client"));
+}
+
+#[test]
+fn each_subscription_counts_from_its_admission_to_its_end() {
+    let mut story = Story::new();
+    let (a, b, c) = (story.connect(), story.connect(), story.connect());
+    story.say(&a, "+news");
+    assert_eq!(story.count("news"), 0, "pending");
+    story.admit_all(None);
+    story.turn_all();
+    story.say(&b, "+news");
+    story.say(&b, "+news");
+    assert_eq!(story.count("news"), 2, "the second is admitted here, and once");
+    story.backplane.is_down.store(true, Relaxed);
+    story.say(&c, "+news");
+    story.say(&c, "-news");
+    story.admit_all(None);
+    story.turn_all();
+    assert_eq!(story.count("news"), 2, "gone before it was let in");
+    story.say(&c, "+news");
+    let ask = story.backplane.asks.lock().unwrap().pop().unwrap();
+    let refusal = Reason::Unavailable.into();
+    story.hub.push(0, Item::Refuse { channel: ask.channel, subscription: ask.subscription, refusal });
+    story.turn_all();
+    assert_eq!(story.count("news"), 2, "refused");
+    story.say(&a, "-news");
+    story.say(&a, "-news");
+    assert_eq!(story.count("news"), 1);
+    story.shard.close(&b.connection, &Reason::Draining.into());
+    story.shard.end(&b.connection, "client");
+    assert_eq!(story.count("news"), 0);
+    assert_eq!(story.told().last().map(String::as_str), Some("leave news"));
+}
+
+#[test]
+fn who_leaves_under_a_cursor_is_counted_off_once() {
+    let mut story = Story::new();
+    let crowd: Vec<Client> = (0..1_200).map(|_| story.subscriber("crowd")).collect();
+    assert_eq!(story.count("crowd"), 1_200);
+    story.event("crowd", "big", None);
+    assert!(story.turn());
+    story.say(&crowd[0], "-crowd");
+    story.shard.end(&crowd[1_199].connection, "client");
+    story.turn_all();
+    assert_eq!(story.count("crowd"), 1_198);
+}
+
+#[test]
+fn a_count_that_is_kept_elsewhere_from_now_on_takes_all_along() {
+    let mut story = Story::new();
+    let _a = story.subscriber("cache-news");
+    let old = story.count_of(&story.key("cache-news"));
+    story.backplane.counts.lock().unwrap().clear();
+    let b = story.subscriber("cache-news");
+    assert_eq!((old.load(Relaxed), story.count("cache-news")), (0, 2));
+    story.say(&b, "-cache-news");
+    assert_eq!((old.load(Relaxed), story.count("cache-news")), (0, 1));
+}
+
+#[test]
+fn a_newcomer_to_a_cache_channel_is_given_what_it_holds_and_a_second_subscribe_nothing() {
+    let mut story = Story::new();
+    let (mut a, mut b) = (story.connect(), story.connect());
+    story.say(&a, "+cache-price");
+    story.admit_with(None, Cached::Miss);
+    story.event("cache-price", "up", None);
+    story.turn_all();
+    story.say(&b, "+cache-price");
+    assert_eq!(story.told(), words(&["ask cache-price", "ask cache-price"]), "no worker knows what is kept");
+    story.admit_with(None, Cached::Hit(Arc::new(Event::new("up", RawJson::null()))));
+    story.event("cache-price", "down", None);
+    story.turn_all();
+    story.say(&b, "+cache-price");
+    assert_eq!(a.heard(), words(&["+cache-price", "miss:cache-price", "up", "down"]));
+    assert_eq!(b.heard(), words(&["+cache-price", "up", "down", "+cache-price"]));
+}
+
+#[test]
+fn whispers_have_limits_and_each_second_begins_anew() {
+    let mut story = Story::new();
+    let webhook = Webhook {
+        url: "".into(),
+        kinds: WebhookKinds::NONE.with(WebhookKind::ClientEvent),
+        channel_prefix: None,
+        channel_suffix: None,
+        headers: Vec::new(),
+    };
+    let mut app = App { webhooks: vec![webhook], ..App::new("app", "key", "secret") };
+    app.limits.client_events_per_second = 2;
+    app.limits.event_name_bytes = 13;
+    app.limits.channel_name_bytes = 14;
+    story.app = Arc::new(app);
+    let mut a = story.connect();
+    story.say_present(&a, "presence-room", "ann");
+    story.admit_all(Some(&["ann"]));
+    story.turn_all();
+    a.heard();
+    story.told();
+    story.say(&a, "~presence-room client-too-long ");
+    for _ in 0..3 {
+        story.say(&a, "~presence-room");
+    }
+    assert_eq!(a.heard(), words(&["!4301", "!4301"]), "the long name, and the third");
+    story.shard.tick(1);
+    story.say(&a, "~presence-room client-twelve ");
+    let tell = ["report presence-room client_event", r#"publish presence-room client-hush Some("ann")"#];
+    let last = ["report presence-room client_event", r#"publish presence-room client-twelve Some("ann")"#];
+    assert_eq!(story.told(), words(&[tell, tell, last].concat()));
+    story.say(&a, "+longer-than-that");
+    assert_eq!(a.heard(), words(&["!longer-than-that 400"]));
+    assert_eq!(a.connection.stats.whispers_refused.get(), 2);
+    assert_eq!(a.connection.closing(), None);
+}
+
+#[test]
+fn who_signs_in_is_told_once_his_channel_has_him_and_hears_it_when_he_asks() {
+    let mut story = Story::new();
+    let own = "#server-to-user-ann";
+    let mut a = story.connect();
+    story.say(&a, &format!("+{own}"));
+    assert_eq!(a.heard(), words(&["!#server-to-user-ann 401"]), "not signed in");
+    story.say_user(&a, r#"{"id":"ann"}"#);
+    story.say(&a, &format!("+{own}"));
+    story.say_user(&a, r#"{"id":"ann"}"#);
+    assert_eq!(a.heard(), words(&["!#server-to-user-ann 401"]), "not yet, and one answer is on its way");
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.event(own, "unheard", None);
+    story.turn_all();
+    story.say(&a, &format!("+{own}"));
+    story.say(&a, &format!("+{own}"));
+    story.joined(own, "ann");
+    story.event(own, "one", None);
+    story.turn_all();
+    let success = "+#server-to-user-ann";
+    assert_eq!(a.heard(), words(&[r#"@{"id":"ann"}"#, success, success, "one"]));
+    story.event(own, "two", None);
+    story.say(&a, &format!("-{own}"));
+    story.turn_all();
+    story.say(&a, "+#server-to-user-bob");
+    story.say_user(&a, r#"{"id":"ann","more":1}"#);
+    story.say_user(&a, r#"{"id":"bob"}"#);
+    story.say(&a, r#"@x key:00 {"id":"ann"}"#);
+    assert_eq!(
+        a.heard(),
+        words(&["!#server-to-user-bob 401", r#"@{"id":"ann","more":1}"#, "!4009", "!4009"]),
+        "unheard again, and nobody else's"
+    );
+    assert_eq!((story.count(own), a.connection.closing()), (1, None));
+    story.shard.end(&a.connection, "client");
+    let expected = ["ask #server-to-user-ann", "exit #server-to-user-ann ann", "leave #server-to-user-ann"];
+    assert_eq!(story.told(), words(&expected));
+    assert_eq!((story.count(own), a.connection.stats.subscriptions.get()), (0, 0));
+    assert!(story.shard.names.is_empty());
+}
+
+#[test]
+fn an_own_channel_left_before_its_success_was_said_stays_unheard() {
+    let mut story = Story::new();
+    let own = "#server-to-user-ann";
+    let mut crowd: Vec<Client> = (0..600).map(|_| story.signed_in("ann")).collect();
+    story.event(own, "big", None);
+    assert!(story.turn(), "600 are more than one turn");
+    story.say(&crowd[0], &format!("+{own}"));
+    story.say(&crowd[0], &format!("-{own}"));
+    story.say(&crowd[1], &format!("+{own}"));
+    story.event(own, "next", None);
+    story.turn_all();
+    assert_eq!(crowd[0].heard(), words(&[]));
+    assert_eq!(crowd[1].heard(), words(&["+#server-to-user-ann", "next"]));
+    assert_eq!(story.count(own), 600);
+}
+
+#[test]
+fn a_sign_in_that_dies_or_is_refused_leaves_no_ghost() {
+    let mut story = Story::new();
+    let mut a = story.connect();
+    story.say_user(&a, r#"{"id":"ann","watchlist":["bob"]}"#);
+    story.shard.end(&a.connection, "client");
+    story.admit_all(Some(&["ann"]));
+    story.turn_all();
+    let (ask, exit, leave) = ("ask #server-to-user-ann", "exit #server-to-user-ann ann", "leave #server-to-user-ann");
+    assert_eq!(story.told(), words(&[ask, exit, leave]));
+    assert_eq!(a.heard(), words(&[]));
+    let mut b = story.connect();
+    story.say_user(&b, r#"{"id":"ann"}"#);
+    let ask_of_b = story.backplane.asks.lock().unwrap().pop().unwrap();
+    let Ask { channel, subscription, member, roster } = ask_of_b;
+    assert!(roster && member.is_some());
+    story.hub.push(0, Item::Refuse { channel, subscription, refusal: Reason::Unavailable.into() });
+    story.turn_all();
+    story.say(&b, "+#server-to-user-ann");
+    assert_eq!(b.heard(), words(&["!0", "!#server-to-user-ann 401"]));
+    assert_eq!(story.told(), words(&[ask]));
+    assert!(story.shard.names.is_empty());
+    story.say_user(&b, r#"{"id":"ann"}"#);
+    story.admit_all(Some(&["ann"]));
+    story.turn_all();
+    assert_eq!(b.heard(), words(&[r#"@{"id":"ann"}"#]), "he may try again");
+}
+
+#[test]
+fn who_watches_is_told_all_at_once_and_then_each_change() {
+    let mut story = Story::new();
+    let mut a = story.connect();
+    story.say_user(&a, r#"{"id":"ann","watchlist":["bob","cy","ann","dan"]}"#);
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    assert_eq!(a.heard().len(), 1);
+    let mut asks = std::mem::take(&mut *story.backplane.asks.lock().unwrap());
+    assert!(asks.iter().all(|ask| ask.roster && ask.member.is_none()));
+    let Ask { channel, subscription, .. } = asks.pop().unwrap();
+    assert_eq!(channel.name.as_str(), "#server-to-user-dan");
+    story.admit(asks.remove(0), Some(&[]), Cached::Never);
+    story.joined("#server-to-user-bob", "bob");
+    story.turn_all();
+    story.admit(asks.remove(0), Some(&[]), Cached::Never);
+    story.turn_all();
+    assert_eq!(a.heard(), words(&[]), "one is not answered");
+    story.hub.push(0, Item::Refuse { channel, subscription, refusal: Reason::Unavailable.into() });
+    story.turn_all();
+    assert_eq!(a.heard(), words(&["watched:bob:cy"]), "what happened meanwhile is in it");
+    story.joined("#server-to-user-cy", "cy");
+    story.event("#server-to-user-cy", "for cy alone", None);
+    story.deliver("#server-to-user-cy", Broadcast::Count(1));
+    story.deliver("#server-to-user-bob", Broadcast::Left("bob".into()));
+    story.deliver("#server-to-user-cy", Broadcast::Gap);
+    story.deliver("#server-to-user-cy", Broadcast::Terminate);
+    story.say(&a, "-#server-to-user-cy");
+    story.say(&a, "+#server-to-user-cy");
+    story.turn_all();
+    assert_eq!(a.heard(), words(&["!#server-to-user-cy 401", "online:cy", "offline:bob"]));
+    assert_eq!((story.count("#server-to-user-cy"), a.connection.closing()), (0, None), "who watches is not there");
+    story.told();
+    story.shard.end(&a.connection, "client");
+    let ann = ["exit #server-to-user-ann ann", "leave #server-to-user-ann"];
+    let watched = ["leave #server-to-user-bob", "leave #server-to-user-cy"];
+    assert_eq!(story.told(), words(&[ann, watched].concat()));
+    assert_eq!(a.connection.stats.subscriptions.get(), 0);
+    assert!(story.shard.names.is_empty());
+}
+
+#[test]
+fn a_change_that_is_in_the_first_report_is_not_told_again() {
+    let mut story = Story::new();
+    let bob = "#server-to-user-bob";
+    let mut crowd: Vec<Client> = (0..1_200).map(|_| story.signed_in("bob")).collect();
+    let mut a = story.connect();
+    story.say_user(&a, r#"{"id":"ann","watchlist":["bob","cy"]}"#);
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    let mut asks = std::mem::take(&mut *story.backplane.asks.lock().unwrap());
+    story.admit(asks.remove(0), Some(&["bob"]), Cached::Never);
+    story.turn_all();
+    a.heard();
+    let sent = a.connection.stats.sent_bytes.get();
+    // The batch with bob's leave is under way when the last answer comes.
+    story.deliver(bob, Broadcast::Left("bob".into()));
+    assert!(story.turn());
+    story.admit(asks.remove(0), Some(&[]), Cached::Never);
+    while a.connection.stats.sent_bytes.get() == sent {
+        let number = story.shard.names[&story.key(bob)];
+        assert!(story.shard.channels.get(number).unwrap().cursor.is_some());
+        story.turn();
+    }
+    story.joined(bob, "bob");
+    story.turn_all();
+    assert_eq!(a.heard(), words(&["watched::bob,cy", "online:bob"]));
+    assert_eq!(crowd[0].heard(), words(&[]));
+}
+
+#[test]
+fn a_long_watchlist_is_cut_and_said_so_and_a_close_ends_the_asks() {
+    let mut story = Story::new();
+    let mut app = App::new("app", "key", "secret");
+    app.limits.watchlist = 1;
+    app.limits.channels_per_connection = 1;
+    story.app = Arc::new(app);
+    let mut a = story.connect();
+    story.say_user(&a, r#"{"id":"ann","watchlist":["bob","cy"]}"#);
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    assert_eq!(a.heard(), words(&[r#"@{"id":"ann","watchlist":["bob","cy"]}"#, "!4302"]));
+    story.say(&a, "+news");
+    story.say(&a, "+more");
+    assert_eq!(a.heard(), words(&["!more 403"]), "what is watched counts for nothing");
+    story.shard.end(&a.connection, "client");
+    story.told();
+    story.admit_all(Some(&[]));
+    story.turn_all();
+    assert_eq!(story.told(), words(&["leave #server-to-user-bob", "leave news"]));
+}
+
+#[test]
+fn a_terminated_user_is_closed_on_each_connection_and_nobody_else() {
+    let mut story = Story::new();
+    let own = "#server-to-user-ann";
+    let (mut heard, mut silent) = (story.signed_in("ann"), story.signed_in("ann"));
+    story.say(&heard, &format!("+{own}"));
+    let mut watcher = story.connect();
+    story.say_user(&watcher, r#"{"id":"bob","watchlist":["ann"]}"#);
+    story.admit_with(Some(&["bob"]), Cached::Never);
+    story.turn_all();
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    let mut present = story.connect();
+    story.say_present(&present, "presence-room", "ann");
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    (watcher.heard(), present.heard(), heard.heard());
+    story.event(own, "before", None);
+    story.deliver(own, Broadcast::Terminate);
+    story.event(own, "after", None);
+    story.turn_all();
+    assert_eq!(heard.heard(), words(&["before", "close 4009"]));
+    assert_eq!(silent.heard(), words(&["close 4009"]));
+    story.deliver(own, Broadcast::Left("ann".into()));
+    story.turn_all();
+    assert_eq!(watcher.heard(), words(&["offline:ann"]));
+    assert_eq!(present.heard(), words(&[]));
+    assert_eq!(heard.connection.closing(), Some("terminated"));
+}
+
+#[test]
+fn who_is_signed_in_needs_no_data_to_be_present() {
+    let mut story = Story::new();
+    let mut a = story.connect();
+    let auth = auth::channel_auth(&story.app, a.connection.id, "presence-room", None).unwrap();
+    let subscribe = format!("+presence-room {auth} ");
+    story.say(&a, &subscribe);
+    assert_eq!(a.heard(), words(&["!presence-room 400"]));
+    story.say_user(&a, r#"{"id":"ann","user_info":{"n":1}}"#);
+    story.admit_with(Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    story.say(&a, "+presence-room key:00 ");
+    story.say(&a, &subscribe);
+    let ask = story.backplane.asks.lock().unwrap().pop().unwrap();
+    let member = ask.member.clone().unwrap().member;
+    assert_eq!((&*member.id, member.info.as_ref().map(RawJson::as_str)), ("ann", Some(r#"{"n":1}"#)));
+    story.admit(ask, Some(&["ann"]), Cached::Never);
+    story.turn_all();
+    let expected = [r#"@{"id":"ann","user_info":{"n":1}}"#, "!presence-room 401", "+presence-room:ann"];
+    assert_eq!(a.heard(), words(&expected));
 }

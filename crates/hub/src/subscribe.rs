@@ -1,24 +1,27 @@
 //! Coming to a channel and leaving it.
 //!
 //! A subscription is pending until its `Admit` has travelled the channel's own road, so that no event comes before the
-//! success frame and none after it is missed. On a channel that is not presence and already has an admitted subscription
-//! here, the worker admits by itself, between two batches, while the link is up.
+//! success frame and none after it is missed. On a channel that already has an admitted subscription here and gives
+//! newcomers nothing (neither members nor a kept event), the worker admits by itself, between two batches, while the link
+//! is up.
 
-use std::rc::Rc;
-use std::sync::Arc;
+use std::rc::{Rc, Weak};
 
-use backplane::{Ask, AskMember, LinkStatus, SubscriptionRef};
-use model::Position;
-use model::{Access, ChannelKey, ChannelKind, ChannelName, Member, Notice, Proof, Reason, Refusal, Roster, Tag, auth};
+use backplane::{Ask, AskMember, Cached, LinkStatus, SubscriptionRef};
+use model::{Access, Broadcast, ChannelKey, ChannelKind, ChannelName, Encoding, Event, Member, Notice, Position};
+use model::{AppLimits, Proof, Reason, Refusal, Tag, View, auth};
 
 use crate::channel::{Channel, Entry, Queued};
 use crate::connection::{Connection, Subscription};
-use crate::shard::{Departure, Shard};
+use crate::shard::{Asked, Departure, Shard};
 
 impl Shard {
     pub(crate) fn subscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, proof: Proof, tag: Tag) {
         let kind = name.kind();
         let key = ChannelKey { app: connection.app().id.clone(), name };
+        if kind.access == Access::User && self.show_own_channel(connection, &key, &tag) {
+            return;
+        }
         if let Some(slot) = self.names.get(&key).copied()
             && self.repeat(connection, slot, &tag)
         {
@@ -48,7 +51,7 @@ impl Shard {
         true
     }
 
-    fn refuse_subscribe(
+    pub(crate) fn refuse_subscribe(
         &mut self,
         connection: &Rc<Connection>,
         name: &ChannelName,
@@ -65,34 +68,61 @@ impl Shard {
 
     /// Takes the place, and admits or asks the backplane.
     fn ask(&mut self, connection: &Rc<Connection>, key: ChannelKey, member: Option<Member>, tag: Tag) {
-        let channel_slot = self.channel_slot(key);
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let Some(channel) = self.channels.get_mut(channel_slot) else { return };
-        let encoding = connection.dialect.encoding(&connection.state.get());
-        let slot = channel.insert(Entry { connection: connection.clone(), generation, encoding, admitted: false });
+        let (channel_slot, subscription) = self.take_place(connection, key, View::Channel);
+        let SubscriptionRef { slot, generation } = subscription;
         let user = member.as_ref().map(|member| member.id.clone());
         let mut subscriptions = connection.subscriptions.borrow_mut();
         if subscriptions.is_empty() {
             subscriptions.reserve_exact(1);
         }
-        subscriptions.push(Subscription { channel: channel_slot, slot, user: user.clone(), tag });
+        subscriptions.push(Subscription { channel: channel_slot, slot, user, tag });
         drop(subscriptions);
-        if member.is_none() && channel.admitted > 0 && channel.sure && self.backplane.status() == LinkStatus::Up {
-            let admit = Queued::Admit { slot, generation, roster: None, position: None, asked: false };
+        let Some(channel) = self.channels.get_mut(channel_slot) else { return };
+        let is_plain = member.is_none() && !channel.kind.cache;
+        if is_plain && channel.admitted > 0 && channel.sure && self.backplane.status() == LinkStatus::Up {
+            let (roster, position, count) = (None, None, None);
+            let admit = Queued::Admit { slot, generation, roster, position, cached: Cached::Never, count };
             channel.queue.push_back(admit);
             self.advance_if_at_rest(channel_slot);
             return;
         }
-        let members_max = connection.app().limits.members;
-        let ask = Ask {
-            channel: channel.key.clone(),
-            subscription: SubscriptionRef { slot, generation },
-            roster: member.is_some(),
-            member: member.map(|member| AskMember { member, members_max }),
-        };
-        self.note_ask(generation, connection, user);
-        self.backplane.ask(self.worker, ask);
+        connection.unanswered.set(connection.unanswered.get() + 1);
+        let roster = member.is_some();
+        self.send_ask(channel_slot, subscription, Rc::downgrade(connection), member, roster, &connection.app().limits);
+    }
+
+    /// A pending subscription in a channel: the channel's slot, and its own name there.
+    pub(crate) fn take_place(
+        &mut self,
+        connection: &Rc<Connection>,
+        key: ChannelKey,
+        view: View,
+    ) -> (u32, SubscriptionRef) {
+        let channel_slot = self.channel_slot(key);
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let encoding = Encoding { view, ..connection.dialect.encoding(&connection.state.get()) };
+        let entry = Entry { connection: connection.clone(), generation, encoding, admitted: false };
+        // It was there already or has just been made.
+        let slot = self.channels.get_mut(channel_slot).map_or(0, |channel| channel.insert(entry));
+        (channel_slot, SubscriptionRef { slot, generation })
+    }
+
+    /// `asker`: whose limit of open questions it counts against.
+    pub(crate) fn send_ask(
+        &mut self,
+        channel_slot: u32,
+        subscription: SubscriptionRef,
+        asker: Weak<Connection>,
+        member: Option<Member>,
+        roster: bool,
+        limits: &AppLimits,
+    ) {
+        let Some(channel) = self.channels.get(channel_slot) else { return };
+        let user = member.as_ref().map(|member| member.id.clone());
+        self.asked.insert(subscription.generation, Asked { connection: asker, user });
+        let member = member.map(|member| AskMember { member, members_max: limits.members });
+        self.backplane.ask(self.worker, Ask { channel: channel.key.clone(), subscription, member, roster });
     }
 
     /// From here on the subscription hears the channel. The channel is lifted out of its slot.
@@ -100,38 +130,73 @@ impl Shard {
         &mut self,
         channel: &mut Channel,
         subscription: SubscriptionRef,
-        roster: Option<Arc<Roster>>,
         position: Option<&Position>,
+        cached: Cached,
     ) {
         let user = self.note_answer(subscription.generation);
-        if roster.is_some() {
-            channel.roster = roster;
-        }
-        let Some(entry) = channel.find_mut(subscription.slot, subscription.generation) else {
+        let SubscriptionRef { slot, generation } = subscription;
+        let entry = channel.find_mut(slot, generation).map(|entry| (entry.connection.clone(), entry.encoding));
+        let Some((connection, encoding)) = entry else {
             // It left before it was let in.
             if let Some(user) = user {
                 self.depart(Departure::Exit(channel.key.clone(), user));
             }
             return;
         };
-        entry.admitted = true;
-        let connection = entry.connection.clone();
-        channel.admitted += 1;
+        if encoding.view == View::Watch {
+            return self.note_watched(&connection, channel);
+        }
+        channel.let_in(slot, generation);
         connection.stats.subscriptions.add(1);
         connection.stats.count_subscribe(channel.kind, None);
-        let tag = take_tag(&connection, channel, subscription.slot);
+        if encoding.view == View::Silent {
+            return self.note_signed_in(&connection);
+        }
+        let tag = take_tag(&connection, channel, slot);
         self.tell_subscribed(&connection, channel, position, &tag);
+        self.tell_cached(&connection, channel, encoding, cached);
     }
 
-    pub(crate) fn tell_subscribed(
+    fn tell_subscribed(
         &mut self,
         connection: &Rc<Connection>,
         channel: &Channel,
         position: Option<&Position>,
         tag: &Tag,
     ) {
-        let roster = channel.roster.as_deref();
+        let roster = channel.roster.as_deref().filter(|_| channel.kind.access == Access::Presence);
         self.tell(connection, &Notice::Subscribed { channel: &channel.key.name, roster, position, tag });
+    }
+
+    /// What a cache channel holds, right behind the success.
+    fn tell_cached(&mut self, connection: &Rc<Connection>, channel: &Channel, encoding: Encoding, cached: Cached) {
+        let name = &channel.key.name;
+        let event = match cached {
+            Cached::Never => return,
+            Cached::Miss => return self.tell(connection, &Notice::CacheMiss { channel: name }),
+            Cached::Hit(event) => Broadcast::Event(Event::clone(&event)),
+        };
+        let mut payload = Vec::new();
+        connection.dialect.broadcast(encoding, name.as_str(), &event, &mut payload);
+        if !payload.is_empty() {
+            self.send(connection, &payload);
+            connection.stats.delivered.add(1);
+        }
+    }
+
+    /// Says the success again. On a user's own channel that is what makes it heard.
+    pub(crate) fn repeat_success(&mut self, channel: &mut Channel, subscription: SubscriptionRef, tag: &Tag) {
+        let is_own = channel.kind.access == Access::User;
+        let Some(entry) = channel.find_mut(subscription.slot, subscription.generation) else { return };
+        let connection = entry.connection.clone();
+        if is_own && !connection.hears_own_channel() {
+            // It was left again meanwhile.
+            return;
+        }
+        if is_own {
+            entry.encoding.view = View::User;
+        }
+        self.tell_subscribed(&connection, channel, None, tag);
     }
 
     /// The backplane said no. The channel is lifted out of its slot.
@@ -141,6 +206,11 @@ impl Shard {
             return;
         }
         let Some(entry) = channel.remove(subscription.slot) else { return };
+        match entry.encoding.view {
+            View::Silent => return self.refuse_signing_in(&entry.connection, refusal),
+            View::Watch => return self.note_unwatched(&entry.connection, channel, subscription.slot),
+            View::Channel | View::User => {}
+        }
         let tag = take_tag(&entry.connection, channel, subscription.slot);
         let number = channel.number;
         let mut subscriptions = entry.connection.subscriptions.borrow_mut();
@@ -152,6 +222,9 @@ impl Shard {
 
     pub(crate) fn unsubscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, tag: &Tag) {
         let key = ChannelKey { app: connection.app().id.clone(), name };
+        if key.name.kind().access == Access::User {
+            self.hide_own_channel(connection, &key);
+        }
         let mut subscriptions = connection.subscriptions.borrow_mut();
         let place = self.names.get(&key).and_then(|slot| subscriptions.iter().position(|s| s.channel == *slot));
         let removed = place.map(|place| subscriptions.swap_remove(place));
@@ -170,7 +243,7 @@ impl Shard {
         let empty = channel.is_empty();
         let listed = empty && std::mem::take(&mut channel.listed);
         let at_rest = empty && !channel.active;
-        if entry.admitted {
+        if entry.admitted && entry.encoding.view.is_present() {
             connection.stats.subscriptions.sub(1);
             if let Some(user) = subscription.user {
                 self.depart(Departure::Exit(key.clone(), user));
@@ -193,6 +266,9 @@ fn permit(
     proof: &Proof,
 ) -> Result<Option<Member>, Refusal> {
     let app = &connection.app();
+    if name.as_str().len() > app.limits.channel_name_bytes {
+        return Err(Reason::ChannelNameTooLong.into());
+    }
     let max = app.limits.channels_per_connection;
     // Asks count beyond their subscription's end: else who comes and goes while nothing is answered asks without limit.
     if connection.subscriptions.borrow().len() >= max || connection.unanswered.get() as usize >= max {
@@ -208,8 +284,11 @@ fn permit(
         }
         Access::Presence => {
             auth::verify_channel(app, connection.id, name.as_str(), proof.auth.as_deref(), data)?;
-            let data = data.ok_or_else(|| Refusal::new(Reason::BadMember, "A presence channel needs channel_data"))?;
-            auth::member(app, data).map(Some)
+            match (data, connection.signed_in()) {
+                (Some(data), _) => auth::member(app, data).map(Some),
+                (None, Some(member)) => Ok(Some(member)),
+                (None, None) => Err(Refusal::new(Reason::BadMember, "A presence channel needs channel_data")),
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use backplane::{BoxFuture, PublishError};
-use model::{Access, ChannelKey, ChannelName, ClientEvents, Event, Notice, RawJson, Reason, Refusal, Tag};
+use model::WebhookKind;
+use model::webhook::Happening;
+use model::{Access, ChannelKey, ChannelName, ClientEvents, Event, Notice, RawJson, Reason, Refusal, Tag, UserId};
 
 use crate::connection::Connection;
 use crate::shard::Shard;
@@ -28,16 +30,21 @@ impl Shard {
     ) {
         let key = ChannelKey { app: connection.app().id.clone(), name };
         let sender = self.sender(connection, &key);
-        if let Err(text) = permit(connection, &key.name, sender.is_some(), &data) {
+        if let Err(refusal) = permit(connection, &key.name, sender.is_some(), &event, &data) {
             connection.stats.whispers_refused.add(1);
-            let refusal = Refusal::new(Reason::WhisperRefused, text);
             return self.tell_refused(connection, &key.name, &refusal, &tag);
         }
         connection.stats.whispers.add(1);
-        let user_id = sender.flatten();
-        let event = Event { name: event, data, except: Some(connection.id), user_id, position: None, cacheable: false };
+        let user = sender.flatten();
         let channel = key.name.clone();
-        let published = self.backplane.publish(Arc::new(key), event);
+        let key = Arc::new(key);
+        if connection.app().webhook_kinds().has(WebhookKind::ClientEvent) {
+            let (event, data, socket, user) = (event.clone(), data.clone(), connection.id, user.clone());
+            self.backplane.report(key.clone(), Happening::ClientEvent { event, data, socket, user });
+        }
+        let user_id = user.map(|user| Box::from(&*user));
+        let event = Event { name: event, data, except: Some(connection.id), user_id, position: None, cacheable: false };
+        let published = self.backplane.publish(key, event);
         self.whispers.push(Whispered { published, connection: connection.clone(), channel, tag });
     }
 
@@ -59,29 +66,46 @@ impl Shard {
     }
 
     /// The sender's admitted subscription of the channel, and in it who it is on presence channels.
-    fn sender(&self, connection: &Connection, key: &ChannelKey) -> Option<Option<Box<str>>> {
+    fn sender(&self, connection: &Connection, key: &ChannelKey) -> Option<Option<UserId>> {
         let number = *self.names.get(key)?;
         let subscriptions = connection.subscriptions.borrow();
         let subscription = subscriptions.iter().find(|s| s.channel == number)?;
         let entry = self.channels.get(number)?.get(subscription.slot)?;
-        let user = subscription.user.as_ref().map(|user| Box::from(&**user));
-        entry.admitted.then_some(user)
+        entry.admitted.then(|| subscription.user.clone())
     }
 }
 
-fn permit(connection: &Connection, name: &ChannelName, subscribed: bool, data: &RawJson) -> Result<(), &'static str> {
-    let (kind, app) = (name.kind(), connection.app());
+/// The first "no" is the answer. What is refused for itself does not count against the limit of a second.
+fn permit(
+    connection: &Connection,
+    name: &ChannelName,
+    subscribed: bool,
+    event: &str,
+    data: &RawJson,
+) -> Result<(), Refusal> {
+    let app = connection.app();
+    let (kind, limits) = (name.kind(), &app.limits);
+    let refused = |text: &'static str| Err(Refusal::new(Reason::WhisperRefused, text));
     if app.client_events == ClientEvents::Off {
-        return Err("Client events are off for this app");
+        return refused("Client events are off for this app");
     }
     if !matches!(kind.access, Access::Private | Access::Presence) || kind.encrypted {
-        return Err("Client events are for private and presence channels only");
+        return refused("Client events are for private and presence channels only");
     }
     if app.client_events == ClientEvents::Members && !subscribed {
-        return Err("Client events are for subscribers of the channel only");
+        return refused("Client events are for subscribers of the channel only");
     }
-    if data.len() > app.limits.event_bytes {
-        return Err("The data of the client event is too large");
+    if name.as_str().len() > limits.channel_name_bytes {
+        return Err(Reason::ChannelNameTooLong.into());
+    }
+    if event.len() > limits.event_name_bytes {
+        return Err(Reason::EventNameTooLong.into());
+    }
+    if data.len() > limits.event_bytes {
+        return refused("The data of the client event is too large");
+    }
+    if !connection.may_whisper(limits.client_events_per_second) {
+        return Err(Reason::WhisperTooFast.into());
     }
     Ok(())
 }

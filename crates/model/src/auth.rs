@@ -3,12 +3,14 @@
 //! HMAC-SHA256 in lower-case hex with the app secret as key (pusher docs, "Generating authentication strings"). Every
 //! comparison takes the same time wherever the first difference is.
 
+use std::collections::HashSet;
+
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
 use crate::app::{App, Secret};
-use crate::member::Member;
+use crate::member::{Member, UserId};
 use crate::refusal::{Reason, Refusal};
 use crate::socket_id::SocketId;
 
@@ -63,9 +65,33 @@ pub fn verify_channel(
     auth: Option<&str>,
     channel_data: Option<&str>,
 ) -> Result<(), Refusal> {
-    let refused = |text: &'static str| Err(Refusal::new(Reason::NotPermitted, text));
+    let text = channel_text(socket, channel, channel_data);
+    verify_auth(app, auth, &text, Reason::NotPermitted, "This channel needs a signature")
+}
+
+/// What is signed for a sign-in (pusher docs, "Authenticating users").
+pub fn user_text(socket: SocketId, user_data: &str) -> String {
+    format!("{socket}::user::{user_data}")
+}
+
+/// `key:signature` for a sign-in, as the application's back end would answer.
+pub fn user_auth(app: &App, socket: SocketId, user_data: &str) -> Option<String> {
+    let secret = app.secrets.first()?;
+    Some(format!("{}:{}", app.key, sign(secret, user_text(socket, user_data).as_bytes())))
+}
+
+/// Checks `key:signature` for a sign-in, as [`verify_channel`] does for a subscription.
+///
+/// # Errors
+/// `SignInRefused` with a text that says which part is wrong.
+pub fn verify_user(app: &App, socket: SocketId, auth: Option<&str>, user_data: &str) -> Result<(), Refusal> {
+    verify_auth(app, auth, &user_text(socket, user_data), Reason::SignInRefused, "A sign-in needs a signature")
+}
+
+fn verify_auth(app: &App, auth: Option<&str>, text: &str, reason: Reason, absent: &'static str) -> Result<(), Refusal> {
+    let refused = |text: &'static str| Err(Refusal::new(reason, text));
     let Some(auth) = auth.filter(|auth| !auth.is_empty()) else {
-        return refused("This channel needs a signature");
+        return refused(absent);
     };
     let Some((key, signature)) = auth.split_once(':') else {
         return refused("The signature is not of the form key:signature");
@@ -73,8 +99,8 @@ pub fn verify_channel(
     if key != &*app.key {
         return refused("The signature was made with the key of another app");
     }
-    if !verify(app, channel_text(socket, channel, channel_data).as_bytes(), signature) {
-        return Err(Reason::NotPermitted.into());
+    if !verify(app, text.as_bytes(), signature) {
+        return Err(reason.into());
     }
     Ok(())
 }
@@ -107,6 +133,67 @@ pub fn member(app: &App, channel_data: &str) -> Result<Member, Refusal> {
         return Err(bad("user_info is too large"));
     }
     Ok(Member { id: id.into(), info: info.map(crate::json::RawJson::from_raw) })
+}
+
+/// Who signs in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    pub member: Member,
+    /// Whose coming and going he wants to hear of: others than himself, each once, in the order given, at most as many as
+    /// the app allows.
+    pub watchlist: Vec<UserId>,
+    /// There were more.
+    pub watchlist_cut: bool,
+}
+
+/// Reads the user out of `user_data`, after its signature held.
+///
+/// # Errors
+/// `SignInRefused` with the field that is wrong.
+pub fn user(app: &App, user_data: &str) -> Result<User, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        id: Option<&'a serde_json::value::RawValue>,
+        #[serde(borrow)]
+        user_info: Option<&'a serde_json::value::RawValue>,
+        #[serde(borrow)]
+        watchlist: Option<&'a serde_json::value::RawValue>,
+    }
+    let bad = |text: &'static str| Refusal::new(Reason::SignInRefused, text);
+    let data: Data = crate::json::object(user_data).ok_or_else(|| bad("user_data is not a JSON object"))?;
+    let id = data.id.ok_or_else(|| bad("user_data has no id"))?;
+    let id: String = serde_json::from_str(id.get()).map_err(|_| bad("The id in user_data is not text"))?;
+    if id.is_empty() || id.chars().count() > app.limits.user_id_chars {
+        return Err(bad("The id in user_data is empty or too long"));
+    }
+    if !is_user_id(&id) {
+        return Err(bad("The id in user_data has a character other than A-Z a-z 0-9 _ - = @ , . ;"));
+    }
+    let info = data.user_info.filter(|info| info.get() != "null");
+    if info.is_some_and(|info| info.get().len() > app.limits.user_info_bytes) {
+        return Err(bad("The user_info in user_data is too large"));
+    }
+    let listed: Vec<String> = match data.watchlist.map(|raw| raw.get()).filter(|text| *text != "null") {
+        None => Vec::new(),
+        Some(text) => serde_json::from_str(text).map_err(|_| bad("The watchlist is not an array of texts"))?,
+    };
+    let mut seen = HashSet::from([&*id]);
+    // An id that nobody can have is never online.
+    let mut watchlist: Vec<UserId> = listed
+        .iter()
+        .filter(|other| is_user_id(other) && seen.insert(other))
+        .map(|other| UserId::from(&**other))
+        .collect();
+    let watchlist_cut = watchlist.len() > app.limits.watchlist;
+    watchlist.truncate(app.limits.watchlist);
+    let member = Member { id: id.into(), info: info.map(crate::json::RawJson::from_raw) };
+    Ok(User { member, watchlist, watchlist_cut })
+}
+
+/// Pusher's character set for the ids of users who sign in (pusher docs, "Authenticating users").
+fn is_user_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b))
 }
 
 /// The text that signs an HTTP request: method, path, and all query parameters but `auth_signature`, keys in lower case
@@ -298,6 +385,66 @@ mod tests {
         }
         assert!(member(&format!(r#"{{"user_id":"{}"}}"#, "x".repeat(129))).is_err());
         assert!(member(&format!(r#"{{"user_id":"1","user_info":"{}"}}"#, "x".repeat(1024))).is_err());
+    }
+
+    #[test]
+    fn sign_ins_are_signed_as_pushers() {
+        let app = app();
+        let data = r#"{"id":"12345"}"#;
+        let auth = format!("{}:4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba", app.key);
+        assert_eq!(user_auth(&app, socket(), data).as_deref(), Some(&*auth));
+        assert_eq!(verify_user(&app, socket(), Some(&auth), data), Ok(()));
+        let hex = auth.split_once(':').unwrap().1;
+        let other = SocketId::new(1234, 1235).unwrap();
+        for (socket, auth, data) in [
+            (socket(), Some(&*auth), r#"{"id":"12346"}"#),
+            (other, Some(&*auth), data),
+            (socket(), Some(&*format!("other:{hex}")), data),
+            (socket(), Some(hex), data),
+            (socket(), Some(""), data),
+            (socket(), None, data),
+        ] {
+            let refusal = verify_user(&app, socket, auth, data).unwrap_err();
+            assert_eq!(refusal.code(), 4009, "{socket} {auth:?} {data}");
+        }
+    }
+
+    #[test]
+    fn users_are_read_from_signed_data() {
+        let mut app = app();
+        app.limits.watchlist = 2;
+        let read = |data: &str| {
+            user(&app, data).map(|u| {
+                let info = u.member.info.map(|info| info.as_str().to_owned());
+                (u.member.id.to_string(), info, u.watchlist.join(" "), u.watchlist_cut)
+            })
+        };
+        let user = |id: &str, info: Option<&str>, list: &str, cut| {
+            Ok((id.to_owned(), info.map(str::to_owned), list.to_owned(), cut))
+        };
+        assert_eq!(read(r#"{"id":"a"}"#), user("a", None, "", false));
+        assert_eq!(read(r#"{"id":"a;1","user_info":{"n":1.0}}"#), user("a;1", Some(r#"{"n":1.0}"#), "", false));
+        assert_eq!(read(r#"{"id":"a","user_info":null,"watchlist":null}"#), user("a", None, "", false));
+        assert_eq!(read(r#"{"id":"a","watchlist":["b","a","b","c d","c"]}"#), user("a", None, "b c", false));
+        assert_eq!(read(r#"{"id":"a","watchlist":["d","c","b"]}"#), user("a", None, "d c", true));
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            r#"{"id":null}"#,
+            r#"{"id":7}"#,
+            r#"{"id":""}"#,
+            r#"{"id":["a"]}"#,
+            r#"{"id":"a b"}"#,
+            r#"{"id":"é"}"#,
+            r#"{"id":"a","watchlist":{}}"#,
+            r#"{"id":"a","watchlist":"b"}"#,
+            r#"{"id":"a","watchlist":[7]}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(read(&format!(r#"{{"id":"{}"}}"#, "x".repeat(129))).is_err());
+        assert!(read(&format!(r#"{{"id":"1","user_info":"{}"}}"#, "x".repeat(1024))).is_err());
     }
 
     fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// Longest name in bytes.
 pub const NAME_MAX: usize = 200;
 
+/// A signed-in user's own channel is this and his id.
+pub const USER_PREFIX: &str = "#server-to-user-";
+
 /// 1–200 bytes of UTF-8 without control characters or white space. A dialect's edge may be stricter.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ChannelName(Arc<str>);
@@ -27,6 +30,16 @@ impl ChannelName {
             return Err(BadName("The channel name has a space or control character"));
         }
         Ok(Self(text.into()))
+    }
+
+    /// A signed-in user's own channel.
+    pub fn of_user(id: &str) -> Result<Self, BadName> {
+        Self::new(&format!("{USER_PREFIX}{id}"))
+    }
+
+    /// Whose own channel it is.
+    pub fn user(&self) -> Option<&str> {
+        self.0.strip_prefix(USER_PREFIX)
     }
 
     pub fn as_str(&self) -> &str {
@@ -81,7 +94,7 @@ impl ChannelKind {
         if let Some(rest) = name.strip_prefix("presence-") {
             return kind(Access::Presence, false, rest.starts_with("cache-"));
         }
-        if name.starts_with("#server-to-user-") {
+        if name.starts_with(USER_PREFIX) {
             return kind(Access::User, false, false);
         }
         kind(Access::Public, false, name.starts_with("cache-"))
@@ -148,6 +161,14 @@ mod tests {
         check("presence-cache-x", "presence", true);
         check("presence-encrypted-x", "presence", false);
         check("#server-to-user-7", "user", false);
+    }
+
+    #[test]
+    fn a_user_has_a_channel_of_his_own() {
+        let name = ChannelName::of_user("7").unwrap();
+        assert_eq!((name.as_str(), name.user()), ("#server-to-user-7", Some("7")));
+        assert_eq!(ChannelName::new("server-to-user-7").unwrap().user(), None);
+        assert!(ChannelName::of_user(&"7".repeat(200)).is_err());
     }
 
     #[test]

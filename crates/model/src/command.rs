@@ -31,6 +31,13 @@ pub enum Command {
         event: Box<str>,
         data: RawJson,
     },
+    /// Says who the user is, as the application has signed it.
+    SignIn {
+        /// `key:hex`; empty counts as absent.
+        auth: Option<Box<str>>,
+        /// Exactly as signed: a JSON object with the user's `id`.
+        user_data: Box<str>,
+    },
 }
 
 /// What one message from a client leads to.

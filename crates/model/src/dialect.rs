@@ -15,6 +15,29 @@ pub struct Encoding {
     pub dialect: u8,
     /// The dialect's own: a protocol version, with or without envelope.
     pub variant: u8,
+    /// How much of the channel; the hub's own.
+    pub view: View,
+}
+
+/// Which part of a channel's stream a subscription is told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum View {
+    /// All of it.
+    #[default]
+    Channel,
+    /// A signed-in user's own channel: the events, not that the user came or went.
+    User,
+    /// Another user's channel: that he came or went, and nothing else.
+    Watch,
+    /// Nothing: the subscription only stands for the user's being here.
+    Silent,
+}
+
+impl View {
+    /// Somebody is there; who watches only looks on.
+    pub fn is_present(self) -> bool {
+        self != Self::Watch
+    }
 }
 
 /// A connection's place in its dialect. Small: every connection has one.
@@ -93,7 +116,7 @@ pub trait Dialect: Send + Sync + 'static {
     /// Spells what one client is told.
     fn notice(&self, state: &State, notice: &Notice<'_>, out: &mut Vec<u8>);
 
-    /// The encoding of a connection's subscriptions.
+    /// The encoding of a connection's subscriptions, for all of a channel. The hub puts other views into it.
     fn encoding(&self, state: &State) -> Encoding;
 
     /// Spells what all subscribers of a channel hear.

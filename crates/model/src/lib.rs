@@ -23,7 +23,7 @@ pub use app::{App, AppLimits, Apps, ClientEvents, OnGap, Secret, WhenFull};
 pub use channel::{Access, ChannelKey, ChannelKind, ChannelName};
 pub use command::{Action, Command, Proof, Tag};
 pub use delivery::{Broadcast, Delivery};
-pub use dialect::{Dialect, Encoding, Heartbeat, Message, OpenRequest, Opening, State};
+pub use dialect::{Dialect, Encoding, Heartbeat, Message, OpenRequest, Opening, State, View};
 pub use event::Event;
 pub use frame::Framing;
 pub use json::RawJson;

@@ -2,7 +2,7 @@
 
 use crate::channel::ChannelName;
 use crate::command::Tag;
-use crate::member::Roster;
+use crate::member::{Roster, UserId};
 use crate::position::Position;
 use crate::refusal::Refusal;
 use crate::socket_id::SocketId;
@@ -30,6 +30,21 @@ pub enum Notice<'a> {
         channel: &'a str,
         refusal: &'a Refusal,
         tag: &'a Tag,
+    },
+    /// A cache channel, just subscribed to, holds nothing.
+    CacheMiss {
+        channel: &'a ChannelName,
+    },
+    /// The client is known as a user from here on.
+    SignedIn {
+        /// As the client sent it.
+        user_data: &'a str,
+        tag: &'a Tag,
+    },
+    /// Which of the users that a signed-in client watches are signed in somewhere, and which are not.
+    Watched {
+        online: &'a [UserId],
+        offline: &'a [UserId],
     },
     /// Any other command that was refused; the connection stays.
     Refused {

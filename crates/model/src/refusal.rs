@@ -47,6 +47,12 @@ pub enum Reason {
     MembersFull,
     TooManySubscriptions,
     WhisperRefused,
+    WhisperTooFast,
+    EventNameTooLong,
+    ChannelNameTooLong,
+    SignInRefused,
+    WatchlistFull,
+    Terminated,
     Unavailable,
 }
 
@@ -70,7 +76,7 @@ use Advice::{ComeBackLater, ComeBackNow, Stay, StayAway};
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub const TABLE: [Row; 27] = [
+pub const TABLE: [Row; 33] = [
     row(Reason::UnknownApp, 4001, 404, "Application does not exist", "The key in the URL belongs to no app.", StayAway, "unknown_app"),
     row(Reason::PathNotFound, 4005, 404, "Path not found", "No dialect is served at this path.", StayAway, "path"),
     row(Reason::BadVersion, 4006, 400, "Invalid version string format", "`protocol` is not a number.", StayAway, "protocol"),
@@ -97,6 +103,12 @@ pub const TABLE: [Row; 27] = [
     row(Reason::MembersFull, 4100, 403, "The presence channel is full", "More members than `limits.members`.", Stay, "limit"),
     row(Reason::TooManySubscriptions, 0, 403, "Too many subscriptions on this connection", "More channels than `limits.channels_per_connection`.", Stay, "limit"),
     row(Reason::WhisperRefused, 4301, 403, "The client event is refused", "A client event that is not allowed here.", Stay, "whisper"),
+    row(Reason::WhisperTooFast, 4301, 429, "Too many client events in a second", "More client events of a connection in a second than `client_events_per_second`.", Stay, "whisper"),
+    row(Reason::EventNameTooLong, 4301, 400, "The event name is too long", "A client event whose name is longer than `event_name_bytes`.", Stay, "whisper"),
+    row(Reason::ChannelNameTooLong, 0, 400, "The channel name is too long", "A channel name longer than `channel_name_bytes`.", Stay, "invalid"),
+    row(Reason::SignInRefused, 4009, 401, "The signature does not fit this socket and user", "A sign-in without a right signature, of no usable user, or of a second one.", Stay, "sign_in"),
+    row(Reason::WatchlistFull, 4302, 403, "The watchlist is too long: only its first users are watched", "More watched users than `watchlist`; the sign-in holds.", Stay, "limit"),
+    row(Reason::Terminated, 4009, 403, "You got disconnected by the app.", "The application has ended the user's connections.", StayAway, "terminated"),
     row(Reason::Unavailable, 0, 503, "The backplane refused the channel", "Redis does not let this node listen or publish.", Stay, "unavailable"),
 ];
 

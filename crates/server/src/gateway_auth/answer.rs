@@ -131,19 +131,14 @@ fn signed(name: &str, auth: &str, data: Option<&str>) -> Vec<u8> {
     out
 }
 
-/// What is signed for a sign-in (pusher docs, "Authenticating users").
-fn user_text(socket: SocketId, data: &str) -> String {
-    format!("{socket}::user::{data}")
-}
-
 fn grant_user(app: &App, socket: SocketId, text: &str) -> Result<Vec<u8>, Refused> {
     const NO_USER: &str = "The application answered with success, but not with a user: an object with an `id`";
     let said: Option<Said> = json::object(text);
     if let Some(Said { auth: Some(auth), user_data: Some(data), .. }) = &said {
-        let fits = auth
-            .split_once(':')
-            .is_some_and(|(key, hex)| key == &*app.key && auth::verify(app, user_text(socket, data).as_bytes(), hex));
-        return if fits { Ok(text.as_bytes().to_vec()) } else { Err(unusable(FOREIGN_SIGNATURE)) };
+        return match auth::verify_user(app, socket, Some(auth), data) {
+            Ok(()) => Ok(text.as_bytes().to_vec()),
+            Err(_) => Err(unusable(FOREIGN_SIGNATURE)),
+        };
     }
     let mut user: BTreeMap<String, &RawValue> = json::object(text).ok_or_else(|| forbidden(NO_USER))?;
     let id = user.remove("id").and_then(|id| user_id(app, id)).ok_or_else(|| forbidden(NO_USER))?;
@@ -158,8 +153,7 @@ fn grant_user(app: &App, socket: SocketId, text: &str) -> Result<Vec<u8>, Refuse
     data.push(b'}');
     // Made of text.
     let data = String::from_utf8(data).unwrap_or_default();
-    let secret = app.secrets.first().ok_or_else(|| unusable("The app has no secret"))?;
-    let auth = format!("{}:{}", app.key, auth::sign(secret, user_text(socket, &data).as_bytes()));
+    let auth = auth::user_auth(app, socket, &data).ok_or_else(|| unusable("The app has no secret"))?;
     Ok(signed("user_data", &auth, Some(&data)))
 }
 
