@@ -951,7 +951,7 @@ fn a_terminated_user_is_closed_on_each_connection_and_nobody_else() {
     story.say_present(&present, "presence-room", "ann");
     story.admit_with(Some(&["ann"]), Cached::Never);
     story.turn_all();
-    (watcher.heard(), present.heard(), heard.heard());
+    [&mut watcher, &mut present, &mut heard].map(Client::heard);
     story.event(own, "before", None);
     story.deliver(own, Broadcast::Terminate);
     story.event(own, "after", None);
