@@ -26,7 +26,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::dialect::Goodbye;
-use model::{App, Apps, Dialect, OpenRequest, Opening, Reason, State, WhenFull};
+use model::{App, Dialect, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -34,9 +34,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::api;
+use crate::directory::Directory;
 use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
+use crate::origin::Page;
 use crate::stream::Stream;
 use crate::transport::websocket;
 
@@ -47,7 +49,7 @@ pub(crate) struct Door {
     pub(crate) worker: Rc<Worker>,
     /// `None`: clients speak plain.
     pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) apps: Arc<Apps>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) api: api::Api,
     pub(crate) gateway: Arc<Gateway>,
@@ -138,7 +140,7 @@ impl Door {
         let Ok(parts) = parts else { return };
         let Gate { io, held, .. } = parts.io;
         let (stream, read) = (io.into_inner(), parts.read_buf);
-        match upgrade.take() {
+        match upgrade.take().map(|upgrade| self.renewed(upgrade)) {
             None => websocket::discard(stream).await,
             Some(Upgrade::Open { app, dialect, opening }) => {
                 let connection = self.worker.open(stream.into(), held, app, dialect, opening);
@@ -231,7 +233,7 @@ impl Door {
     fn admit(&self, request: &Request<Incoming>, number: usize, rest: &str) -> Upgrade {
         let dialect: &dyn Dialect = DIALECTS[number];
         let query = pairs(request.uri().query().unwrap_or_default());
-        let turn_away = |refusal: model::Refusal, state: State| Upgrade::TurnAway {
+        let turn_away = |refusal: Refusal, state: State| Upgrade::TurnAway {
             goodbye: dialect.goodbye(&state, &refusal),
             reason: refusal.reason.row().label,
         };
@@ -239,20 +241,37 @@ impl Door {
             Ok(opening) => opening,
             Err((refusal, state)) => return turn_away(refusal, state),
         };
+        let served = self.directory.now();
         let app = match &opening.app_key {
-            Some(key) => self.apps.by_key(key),
-            None => self.apps.first(),
+            Some(key) => served.apps.by_key(key),
+            None => served.apps.first(),
         };
-        match app {
-            Some(app) if self.is_full(app) => {
-                let reason = match app.when_full {
-                    WhenFull::StayAway => Reason::AppFull,
-                    WhenFull::ComeBackLater => Reason::AppFullForNow,
-                };
-                turn_away(reason.into(), opening.state)
+        let Some(app) = app else { return turn_away(Reason::UnknownApp.into(), opening.state) };
+        let origins = served.named(app).map_or(&[][..], |named| &named.origins);
+        if !origins.is_empty() && Page::of(request.headers(), origins) == Page::Foreign {
+            let refusal = Refusal::new(Reason::Unauthorized, "Origin not allowed");
+            return Upgrade::TurnAway { goodbye: dialect.goodbye(&opening.state, &refusal), reason: "origin" };
+        }
+        if self.is_full(app) {
+            let reason = match app.when_full {
+                WhenFull::StayAway => Reason::AppFull,
+                WhenFull::ComeBackLater => Reason::AppFullForNow,
+            };
+            return turn_away(reason.into(), opening.state);
+        }
+        Upgrade::Open { app: app.clone(), dialect: number as u8, opening }
+    }
+
+    /// The app as it is set by now: it may have changed or gone between the upgrade and its answer.
+    fn renewed(&self, upgrade: Upgrade) -> Upgrade {
+        let Upgrade::Open { app, dialect, opening } = upgrade else { return upgrade };
+        match self.directory.now().apps.by_id(&app.id) {
+            Some(app) => Upgrade::Open { app: app.clone(), dialect, opening },
+            None => {
+                let refusal = Refusal::from(Reason::UnknownApp);
+                let goodbye = DIALECTS[usize::from(dialect)].goodbye(&opening.state, &refusal);
+                Upgrade::TurnAway { goodbye, reason: refusal.reason.row().label }
             }
-            Some(app) => Upgrade::Open { app: app.clone(), dialect: number as u8, opening },
-            None => turn_away(Reason::UnknownApp.into(), opening.state),
         }
     }
 

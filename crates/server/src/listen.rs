@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::directory::Served;
 use crate::metrics::Metrics;
 
 /// Connections that the kernel holds until we accept them; it cuts this to `net.core.somaxconn`.
@@ -26,6 +27,8 @@ pub(crate) enum Order {
         done: mpsc::Sender<()>,
     },
     CloseNow,
+    /// The apps are these from now on.
+    Apps(Arc<Served>),
 }
 
 /// Counts one handshake in flight, from accept until the first request is read.

@@ -5,12 +5,15 @@ mod api;
 mod banner;
 mod cli;
 mod commands;
+mod directory;
 mod door;
 mod gateway_auth;
 mod listen;
 mod logs;
 mod metrics;
 mod node;
+mod origin;
+mod reload;
 mod settings;
 mod stream;
 mod tls;
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         Ok(tls) => tls,
         Err(problems) => return commands::Failure::from(problems).tell(),
     };
-    match node::run(settings, tls) {
+    match node::run(settings, invocation.flags, tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => commands::Failure::Failed(format!("{error:#}")).tell(),
     }

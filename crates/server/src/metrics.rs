@@ -59,12 +59,14 @@ pub(crate) struct Metrics {
 /// What is read anew while the node runs.
 #[derive(Clone, Copy)]
 pub(crate) enum Reload {
+    Apps,
     Certificate,
 }
 
 impl Reload {
     fn label(self) -> &'static str {
         match self {
+            Self::Apps => "apps",
             Self::Certificate => "certificate",
         }
     }
@@ -164,7 +166,7 @@ impl Metrics {
     }
 
     /// So that `rate()` works from the first event on.
-    fn begin_at_zero(&self, apps: &Apps) {
+    pub(crate) fn begin_at_zero(&self, apps: &Apps) {
         for app in apps.iter() {
             for dialect in DIALECTS {
                 let link: &[&str] = &[&app.id, dialect.name()];

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use backplane::{AppSettings, Cluster, Workers, local};
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
-use model::{Apps, socket_id};
+use model::socket_id;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,11 +19,13 @@ use tokio::task::LocalSet;
 use crate::admin::Admin;
 use crate::api::{Api, REQUESTS_MAX, Rate};
 use crate::banner;
+use crate::directory::{Directory, Served};
 use crate::door::Door;
 use crate::gateway_auth::Gateway;
 use crate::listen::{self, Acceptor, Order};
-use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::metrics::{self, Metrics};
+use crate::reload::{Reading, Reload};
+use crate::settings::{Flags, Settings};
 use crate::tls::Tls;
 
 /// The name of the thread of Redis I/O.
@@ -39,7 +41,7 @@ const ORDERS_MAX: usize = 1024;
 struct Node {
     settings: Settings,
     tls: Option<Tls>,
-    apps: Arc<Apps>,
+    directory: Arc<Directory>,
     hub: Arc<Hub>,
     backplane: Arc<dyn Cluster>,
     metrics: Arc<Metrics>,
@@ -55,24 +57,24 @@ struct Node {
 ///
 /// # Errors
 /// A port that cannot be opened, a Redis URL that cannot be read.
-pub(crate) fn run(settings: Settings, tls: Option<Tls>) -> Result<()> {
+pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<()> {
     // Each client is a descriptor, and shells hand out 1,024. More than the hard limit nobody gets; then it stays as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let client = bind(settings.server.listen, "server.listen")?;
     let admin = bind(settings.server.admin, "server.admin")?;
     watch_panics();
     let began = Instant::now();
-    let apps = Arc::new(Apps::new(settings.apps.iter().map(|named| named.app.clone())));
+    let directory = Arc::new(Directory::new(&settings.apps));
     let hub = Hub::new(hub_settings(&settings), &DIALECTS);
     let backplane = start_backplane(&settings, hub.clone())?;
-    let metrics = Arc::new(Metrics::new(&apps));
-    let gateway = Arc::new(Gateway::new(&settings, metrics.clone()));
+    let metrics = Arc::new(Metrics::new(&directory.now().apps));
+    let gateway = Arc::new(Gateway::new(&settings, directory.clone(), metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
     let (in_flight, places, rate) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)), Arc::default());
     let node = Arc::new(Node {
         settings,
         tls,
-        apps,
+        directory,
         hub,
         backplane,
         metrics,
@@ -88,8 +90,9 @@ pub(crate) fn run(settings: Settings, tls: Option<Tls>) -> Result<()> {
     // Before the line that others wait for: from then on they may send signals.
     let (signals, hangup) =
         runtime.block_on(async { Ok::<_, anyhow::Error>((Signals::new()?, signal(SignalKind::hangup())?)) })?;
+    let reload = Reload::new(flags, &node.settings);
     banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
-    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals, hangup))
+    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals, Watch { hangup, reload }))
 }
 
 /// Ends the process: a node that looks alive and is deaf is worse than one that is gone, whose members others see off.
@@ -212,13 +215,14 @@ impl Node {
                     });
                 }
                 Order::CloseNow => worker.close_now(),
+                Order::Apps(served) => worker.set_apps(&served.apps).await,
             }
         }
     }
 
     fn door(&self, worker: Rc<Worker>) -> Door {
         let api = Api {
-            apps: self.apps.clone(),
+            directory: self.directory.clone(),
             backplane: self.backplane.clone(),
             metrics: self.metrics.clone(),
             body_bytes: self.settings.limits.http_body_bytes,
@@ -228,7 +232,7 @@ impl Node {
         Door {
             worker,
             tls: self.tls.as_ref().map(Tls::acceptor),
-            apps: self.apps.clone(),
+            directory: self.directory.clone(),
             hub: self.hub.clone(),
             api,
             gateway: self.gateway.clone(),
@@ -247,12 +251,12 @@ impl Node {
         admin: TcpListener,
         workers: Vec<mpsc::Sender<Order>>,
         mut signals: Signals,
-        hangup: Signal,
+        watch: Watch,
     ) -> Result<()> {
         tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
         let handshakes = self.settings.limits.handshakes;
         let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.tls.is_some(), self.metrics.clone())?;
-        tokio::task::spawn_local(self.clone().watch(hangup));
+        tokio::task::spawn_local(self.clone().watch(watch, workers.clone()));
         let gently = signals.next().await == SignalKind::terminate();
         tokio::select! {
             () = self.drain(gently, &workers, &acceptor) => {}
@@ -262,13 +266,17 @@ impl Node {
     }
 
     /// Takes what has changed in the files: every now and then, and when SIGHUP asks for it. For ever.
-    async fn watch(self: Arc<Self>, mut hangup: Signal) {
+    async fn watch(self: Arc<Self>, watch: Watch, workers: Vec<mpsc::Sender<Order>>) {
+        let Watch { mut hangup, mut reload } = watch;
         let mut interval = tokio::time::interval(WATCH);
         loop {
             let asked = tokio::select! {
                 _ = interval.tick() => false,
                 _ = hangup.recv() => true,
             };
+            if !asked && self.tls.is_none() && reload.is_idle() {
+                continue;
+            }
             let node = self.clone();
             // A file may lie on a disk that hangs; this thread answers for the node's health.
             let look = tokio::task::spawn_blocking(move || {
@@ -276,10 +284,44 @@ impl Node {
                     tls.look(asked, &node.metrics);
                     node.metrics.certificate_expires(tls.expires());
                 }
+                let found = reload.look(asked);
+                (reload, found)
             });
-            // A panic has been printed, and the next look is as good.
-            let _ = look.await;
+            let found;
+            // A panic has been printed; all stays as it is from here on.
+            let Ok(looked) = look.await else { return };
+            (reload, found) = looked;
+            match found {
+                None => {}
+                Some(Ok(reading)) => self.take(reading, &workers).await,
+                Some(Err(problems)) => {
+                    for problem in problems.0 {
+                        tracing::error!("the settings stay as they were: {problem}");
+                    }
+                    self.metrics.reloaded(metrics::Reload::Apps, false);
+                }
+            }
         }
+    }
+
+    /// Serves the apps of a new reading.
+    async fn take(&self, reading: Reading, workers: &[mpsc::Sender<Order>]) {
+        let Reading { settings, changes, restart } = reading;
+        // First, so that whoever comes to a new app finds it everywhere.
+        self.backplane.set_apps(known_apps(&settings));
+        let served = Arc::new(Served::new(&settings.apps));
+        self.metrics.begin_at_zero(&served.apps);
+        self.directory.replace(served.clone());
+        for worker in workers {
+            // A worker that is gone has nobody to tell.
+            let _ = worker.send(Order::Apps(served.clone())).await;
+        }
+        let [added, removed, changed] = [changes.added, changes.removed, changes.changed].map(|names| names.join(", "));
+        tracing::info!(added, removed, changed, "the settings were read anew");
+        if !restart.is_empty() {
+            tracing::warn!(settings = restart.join(", "), "changed settings that need a restart");
+        }
+        self.metrics.reloaded(metrics::Reload::Apps, true);
     }
 
     fn admin(&self) -> Admin {
@@ -335,6 +377,12 @@ impl Node {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// What makes the node read its files anew.
+struct Watch {
+    hangup: Signal,
+    reload: Reload,
 }
 
 /// The two signals that end a node.

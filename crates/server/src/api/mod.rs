@@ -18,18 +18,19 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
-use model::{App, Apps, auth};
+use model::{App, auth};
 pub(crate) use rate::Rate;
 use routes::{Call, Found, Missed};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::directory::Directory;
 use crate::door::{Answer, pairs};
 use crate::metrics::Metrics;
 
 /// What answering needs.
 pub(crate) struct Api {
-    pub(crate) apps: Arc<Apps>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) backplane: Arc<dyn Cluster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes: usize,
@@ -107,7 +108,7 @@ impl Api {
     }
 
     async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, Refused> {
-        let app = self.apps.by_id(&found.app).cloned();
+        let app = self.directory.now().apps.by_id(&found.app).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));

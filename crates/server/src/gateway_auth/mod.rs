@@ -1,13 +1,11 @@
 //! `POST /broadcasting/auth` and `/broadcasting/user-auth`: the gateway signs for back ends that do not.
 //!
 //! A client asks as it would ask its application; the application is asked with the client's own cookie or token, and where
-//! it says yes, the signature is made here. `question.rs` checks what comes in, `origin.rs` from where, `backend.rs`
-//! asks, `answer.rs` decides. No proxy: the address is a setting, two fields and a short list of headers go in, a
+//! it says yes, the signature is made here. `question.rs` checks what comes in, `backend.rs` asks, `answer.rs` decides. No proxy: the address is a setting, two fields and a short list of headers go in, a
 //! signature and cookies come out. Answers are never kept: a permission can be withdrawn.
 
 mod answer;
 mod backend;
-mod origin;
 mod question;
 
 use std::net::IpAddr;
@@ -25,25 +23,18 @@ use hyper::header::{
     HeaderValue, ORIGIN, REFERER, RETRY_AFTER, SET_COOKIE, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use model::App;
-use origin::Page;
 use tokio::sync::Semaphore;
 
 use crate::api::{self, Refused};
+use crate::directory::Directory;
 use crate::door::{Answer, pairs};
 use crate::metrics::Metrics;
-use crate::settings::{BackEnd, Settings};
-
-/// One app and how its application is asked.
-struct Desk {
-    app: Arc<App>,
-    back_end: BackEnd,
-}
+use crate::origin::{self, Page};
+use crate::settings::{BackEnd, NamedApp, Settings};
 
 /// What answering needs; one for the whole node.
 pub(crate) struct Gateway {
-    /// In the order of the settings: the first serves clients that name no app.
-    desks: Vec<Desk>,
+    directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     /// Requests to applications that may run at a time.
     places: Semaphore,
@@ -147,14 +138,10 @@ impl From<Refused> for Told {
 }
 
 impl Gateway {
-    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
-        let desk = |named: &crate::settings::NamedApp| Desk {
-            app: Arc::new(named.app.clone()),
-            back_end: named.back_end.clone(),
-        };
+    pub(crate) fn new(settings: &Settings, directory: Arc<Directory>, metrics: Arc<Metrics>) -> Self {
         let places = settings.limits.auth_requests;
         Self {
-            desks: settings.apps.iter().map(desk).collect(),
+            directory,
             metrics,
             places: Semaphore::new(places),
             line: Semaphore::new(places + WAITING_MAX),
@@ -173,12 +160,13 @@ impl Gateway {
         let began = Instant::now();
         let method = request.method().clone();
         let desk = self.desk(&request);
-        let back_end = desk.as_ref().ok().map(|desk| &desk.back_end);
+        let found = desk.as_ref().ok().cloned();
+        let back_end = found.as_ref().map(|desk| &desk.back_end);
         let origins = back_end.map_or(&[][..], |back_end| &back_end.origins);
         let page = Page::of(request.headers(), origins);
         let told = match desk {
             Err(refused) => refused.into(),
-            Ok(desk) => self.serve(desk, route, request, &page, peer, patience).await,
+            Ok(desk) => self.serve(&desk, route, request, &page, peer, patience).await,
         };
         self.metrics.http(route.path(), api::method_label(&method), told.status.as_u16(), began.elapsed());
         tracing::debug!(path = route.path(), status = told.status.as_u16(), ms = began.elapsed().as_millis() as u64);
@@ -203,18 +191,20 @@ impl Gateway {
     }
 
     /// The app that the URL names, else the first.
-    fn desk(&self, request: &Request<Incoming>) -> Result<&Desk, Refused> {
+    fn desk(&self, request: &Request<Incoming>) -> Result<Arc<NamedApp>, Refused> {
         let query = pairs(request.uri().query().unwrap_or_default());
-        let found = match query.iter().find(|(name, _)| name == "app_key") {
-            Some((_, key)) => self.desks.iter().find(|desk| *desk.app.key == **key),
-            None => self.desks.first(),
+        let served = self.directory.now();
+        let app = match query.iter().find(|(name, _)| name == "app_key") {
+            Some((_, key)) => served.apps.by_key(key),
+            None => served.apps.first(),
         };
+        let found = app.and_then(|app| served.named(app)).cloned();
         found.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this app_key".into()))
     }
 
     async fn serve(
         &self,
-        desk: &Desk,
+        desk: &NamedApp,
         route: Route,
         request: Request<Incoming>,
         page: &Page,
@@ -283,7 +273,7 @@ impl Gateway {
         }
     }
 
-    fn told(&self, desk: &Desk, route: Route, question: &Question, said: Said) -> Told {
+    fn told(&self, desk: &NamedApp, route: Route, question: &Question, said: Said) -> Told {
         let told = match answer::answer(&desk.app, question, said.status, &said.body) {
             Ok(body) => Told { status: StatusCode::OK, body: body.into(), cookies: Vec::new() },
             Err(refused) => {

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::value::{Scalar, listed, read_redis_url, read_secret};
 use super::values::Values;
 use crate::gateway_auth::Target;
+use crate::origin::Pattern;
 
 /// An app under the name that the operator gave its table.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct NamedApp {
     pub name: String,
     pub app: App,
     pub back_end: BackEnd,
+    /// Whose pages may open a WebSocket. Empty: any.
+    pub origins: Vec<Pattern>,
 }
 
 /// How the auth endpoints ask an app's own back end.
@@ -27,15 +30,20 @@ pub(crate) struct BackEnd {
     pub users: Option<Target>,
     /// Headers that are forwarded beside the usual ones.
     pub headers: Vec<HeaderName>,
-    /// In lower case.
-    pub origins: Vec<String>,
+    /// Whose pages may ask.
+    pub origins: Vec<Pattern>,
 }
 
 /// Builds the apps from values that were found complete.
 pub(crate) fn build(values: &Values) -> Vec<NamedApp> {
     let build = |name: &String| {
         let table = format!("apps.{name}");
-        NamedApp { name: name.clone(), app: app(values, &table), back_end: back_end(values, &table) }
+        NamedApp {
+            name: name.clone(),
+            app: app(values, &table),
+            back_end: back_end(values, &table),
+            origins: origins(values, &table),
+        }
     };
     values.apps.iter().map(|(name, _)| build(name)).collect()
 }
@@ -78,12 +86,18 @@ fn back_end(values: &Values, table: &str) -> BackEnd {
     // Checked when they were read.
     let target = |key: &str| Target::parse(text(key)).ok();
     let (channels, users) = (target("auth_url"), target("user_auth_url"));
-    let mut origins: Vec<String> = listed(text("allowed_origins")).map(str::to_lowercase).collect();
+    let mut origins = origins(values, table);
     if origins.is_empty() {
-        origins.extend([&channels, &users].into_iter().flatten().map(Target::origin));
+        let own = [&channels, &users].into_iter().flatten().map(Target::origin);
+        origins.extend(own.filter_map(|origin| Pattern::parse(&origin).ok()));
     }
     let headers = listed(text("auth_headers")).filter_map(|name| name.parse().ok()).collect();
     BackEnd { channels, users, headers, origins }
+}
+
+fn origins(values: &Values, table: &str) -> Vec<Pattern> {
+    // Checked when they were read.
+    listed(values.text(&format!("{table}.allowed_origins"))).filter_map(|text| Pattern::parse(text).ok()).collect()
 }
 
 /// What stands before the app's channel names in Redis.

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod apps;
+mod change;
 mod file;
 mod layer;
 mod print;
@@ -22,9 +23,11 @@ use std::time::Duration;
 use model::Secret;
 
 pub(crate) use apps::{BackEnd, NamedApp};
+pub(crate) use change::{Changes, for_a_restart as changes_for_a_restart, of_apps as changes_of_apps};
 use layer::Layer;
 pub(crate) use print::{docs, effective, example};
 pub(crate) use problem::{Problem, Problems};
+
 pub(crate) use values::Values;
 
 use crate::logs;
@@ -39,6 +42,14 @@ pub(crate) struct Flags {
     pub file: Option<PathBuf>,
     /// Flag, setting, text: `("--listen", "server.listen", "127.0.0.1:0")`.
     pub values: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Flags {
+    /// The same, with the file named that is read when it is there and nobody names another.
+    pub(crate) fn with_found_file(mut self) -> Self {
+        self.file = self.file.or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
+        self
+    }
 }
 
 /// The settings in force. Durations that may be zero are zero where the docs say "none".
@@ -138,8 +149,7 @@ pub(crate) fn load(flags: &Flags) -> Result<Settings, Problems> {
     let variables = std::env::vars_os();
     // A name that is not UTF-8 is not one of ours.
     let ours = variables.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok())));
-    let file = flags.file.clone().or_else(|| Path::new(FILE).exists().then(|| FILE.into()));
-    let file = file.map_or_else(Layer::default, |path| file::read(&path));
+    let file = flags.clone().with_found_file().file.map_or_else(Layer::default, |path| file::read(&path));
     from_layers(vec![file, Layer::from_environment(ours), Layer::from_flags(&flags.values)])
 }
 

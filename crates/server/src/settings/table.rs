@@ -138,7 +138,7 @@ pub(crate) const TABLE: [Row; 53] = [
     row("apps.NAME.auth_url", Kind::HttpUrl, Text(""), "The application's own endpoint that says who may listen to a channel, for back ends that do not sign (Laravel's `redis` driver): `http://127.0.0.1:8000/broadcasting/auth`. `/broadcasting/auth` of this node asks it and signs. Empty: off."),
     row("apps.NAME.user_auth_url", Kind::HttpUrl, Text(""), "The same for `/broadcasting/user-auth`: the endpoint that says who the user is. Empty: off."),
     row("apps.NAME.auth_headers", Kind::HeaderNames, Text(""), "Headers that those two endpoints forward beside the usual ones, such as `X-Tenant`. A list, or text with commas."),
-    row("apps.NAME.allowed_origins", Kind::Origins, Text(""), "Origins whose pages may ask those two endpoints, such as `https://shop.example`. A list, or text with commas. Empty: the origin of `auth_url`. Pages that this node's own host name served may always."),
+    row("apps.NAME.allowed_origins", Kind::Origins, Text(""), "Origins whose pages may open a WebSocket and ask those two endpoints: `https://shop.example`, `https://*.shop.example` for what is below it, `shop.example` for any scheme and port. A list, or text with commas. Empty: any page may open a WebSocket, and those of the origin of `auth_url` may ask. Pages that this node's own host name served may always, and so may what is no browser."),
     row("apps.NAME.channels_per_connection", COUNT, Whole(1_000), "The most channels a connection may be subscribed to."),
     row("apps.NAME.members", COUNT, Whole(100), "The most members of a presence channel, cluster-wide."),
     row("apps.NAME.event_bytes", BYTES, Whole(10_240), "The most data of an event, over the HTTP API and from clients."),

@@ -2,6 +2,7 @@
 
 use super::table::{Kind, Row};
 use super::*;
+use crate::origin::Pattern;
 
 fn read(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Problems> {
     let variables = environment.iter().map(|(name, text)| ((*name).to_owned(), Some((*text).to_owned())));
@@ -207,15 +208,19 @@ fn what_is_wrong_is_said_with_place_key_and_remedy() {
     check(&APP.replace("\"s\"", "\"***\""), "f.toml:4:10: apps.main.secret: is the mask that print-config prints");
 }
 
+fn patterns(texts: &[&str]) -> Vec<Pattern> {
+    texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+}
+
 #[test]
 fn who_asks_the_application_for_whom_is_checked() {
     let back_end = |lines: &str| read(&format!("{APP}{lines}"), &[]).unwrap().apps[0].back_end.clone();
     assert!(back_end("").channels.is_none() && back_end("").origins.is_empty());
     let by_default = back_end("auth_url = \"http://App.test:80/x\"\nuser_auth_url = \"http://app.test:8000\"");
-    assert_eq!(by_default.origins, ["http://app.test", "http://app.test:8000"]);
+    assert_eq!(by_default.origins, patterns(&["http://app.test", "http://app.test:8000"]));
     let listed =
         back_end("auth_url = \"http://a\"\nallowed_origins = [\"https://Shop.test\", \"capacitor://localhost\"]");
-    assert_eq!(listed.origins, ["https://shop.test", "capacitor://localhost"]);
+    assert_eq!(listed.origins, patterns(&["https://shop.test", "capacitor://localhost"]));
     assert_eq!(back_end("auth_headers = \"X-Tenant, x-locale\"").headers, ["x-tenant", "x-locale"]);
     let wrong = |line: &str, why: &str| {
         let found = problems(&format!("{APP}{line}"), &[]);
@@ -224,7 +229,7 @@ fn who_asks_the_application_for_whom_is_checked() {
     wrong("auth_url = \"https://app.test/broadcasting/auth\"", "TLS, which is not spoken to applications yet");
     wrong("auth_url = [\"http://a\"]", "is a list; write a URL");
     wrong("allowed_origins = [\"*\"]", "origins that are not known");
-    wrong("allowed_origins = \"shop.test\"", "is no origin");
+    wrong("allowed_origins = \"://shop.test\"", "is no origin");
     wrong("allowed_origins = \"https://shop.test/\"", "without a path");
     wrong("allowed_origins = [1]", "a list of other things than text");
     for name in ["Host", "content-length", "Transfer-Encoding", "X-Forwarded-For", "Proxy-Authorization", "connection"]

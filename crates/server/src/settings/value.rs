@@ -11,6 +11,7 @@ use model::Secret;
 
 use super::table::{Fallback, Kind, Row};
 use crate::gateway_auth::{self, Target};
+use crate::origin::Pattern;
 
 /// What somebody wrote, before we know what it should be.
 #[derive(Clone, PartialEq, Debug)]
@@ -150,7 +151,7 @@ impl Row {
             Kind::HttpUrl if text.is_empty() => plain(),
             Kind::HttpUrl => Target::parse(text).and_then(|_| plain()),
             Kind::HeaderNames => check_header_names(text).and_then(|()| plain()),
-            Kind::Origins => check_origins(text).and_then(|()| plain()),
+            Kind::Origins => listed(text).try_for_each(|part| Pattern::parse(part).map(drop)).and_then(|()| plain()),
             Kind::Filter => match crate::logs::check(text) {
                 Ok(()) => plain(),
                 Err(why) => Err(format!("{why}; write {}", wanted())),
@@ -243,22 +244,6 @@ fn check_header_names(text: &str) -> Result<(), String> {
             Ok(name) if gateway_auth::may_be_forwarded(&name) => {}
             Ok(_) => return Err(format!("{part:?} is never forwarded: HTTP or proxies write it; leave it out")),
             Err(_) => return Err(format!("{part:?} is no name of a header; write one such as \"X-Tenant\"")),
-        }
-    }
-    Ok(())
-}
-
-fn check_origins(text: &str) -> Result<(), String> {
-    const EXAMPLE: &str =
-        "write each as a browser sends it, such as \"https://shop.example\" or \"http://localhost:5173\"";
-    for part in listed(text) {
-        if part.contains('*') {
-            let why = "any page could ask with its visitor's cookies";
-            return Err(format!("{part:?} would allow origins that are not known ({why}); {EXAMPLE}"));
-        }
-        let rest = part.split_once("://").map(|(scheme, rest)| (scheme.is_empty(), rest));
-        if !rest.is_some_and(|(bare, rest)| !bare && !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])) {
-            return Err(format!("{part:?} is no origin; {EXAMPLE}, without a path"));
         }
     }
     Ok(())

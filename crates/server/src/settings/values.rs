@@ -4,6 +4,7 @@
 //! the winner's place and exact type are found again.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use config::{Config, ConfigError, Map, Source as ConfigSource, Value as ConfigValue, ValueKind};
 
@@ -105,6 +106,16 @@ impl Values {
         parts.extend((variables > 0).then(|| format!("environment variables ({variables})")));
         parts.extend((flags > 0).then(|| format!("flags ({flags})")));
         if parts.is_empty() { "all defaults".to_owned() } else { parts.join(", ") }
+    }
+
+    /// The files that hold secrets.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
+        let named = |(name, value): (&String, &Value)| {
+            let is_secret = name.ends_with(".secret_file") || name == "redis.url_file";
+            let Some(Scalar::Text(path)) = &value.scalar else { return None };
+            is_secret.then(|| PathBuf::from(path))
+        };
+        self.by_name.iter().filter_map(named)
     }
 
     pub(crate) fn get(&self, name: &str) -> &Value {
