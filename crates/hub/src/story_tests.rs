@@ -951,7 +951,9 @@ fn a_terminated_user_is_closed_on_each_connection_and_nobody_else() {
     story.say_present(&present, "presence-room", "ann");
     story.admit_with(Some(&["ann"]), Cached::Never);
     story.turn_all();
-    [&mut watcher, &mut present, &mut heard].map(Client::heard);
+    for client in [&mut watcher, &mut present, &mut heard] {
+        client.heard();
+    }
     story.event(own, "before", None);
     story.deliver(own, Broadcast::Terminate);
     story.event(own, "after", None);
