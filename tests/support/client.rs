@@ -29,16 +29,24 @@ impl Message {
 pub(crate) struct Client {
     pub(crate) socket: Socket,
     pub(crate) id: String,
+    /// Its app, and the secret with which that app's back end signs.
+    pub(crate) key: &'static str,
+    pub(crate) secret: &'static str,
 }
 
 impl Client {
     pub(crate) fn connect(node: &Node) -> Self {
-        let path = format!("/app/{KEY}?protocol=7&client=test&version=1");
+        Self::of(node, KEY, SECRET)
+    }
+
+    /// Connects to the app with this key and secret.
+    pub(crate) fn of(node: &Node, key: &'static str, secret: &'static str) -> Self {
+        let path = format!("/app/{key}?protocol=7&client=test&version=1");
         let mut socket = Socket::open(node.address, &path).expect("the upgrade is granted");
         let welcome = message(socket.next()).expect("the first frame is a message");
         assert_eq!(welcome.event, "pusher:connection_established");
         let id = welcome.data()["socket_id"].as_str().expect("a socket id").to_owned();
-        Self { socket, id }
+        Self { socket, id, key, secret }
     }
 
     /// Connected and subscribed.
@@ -91,8 +99,8 @@ impl Client {
     pub(crate) fn sign(&self, channel: &str, member: Option<&str>) -> String {
         let socket = self.id.parse().expect("a socket id of ours");
         let text = model::auth::channel_text(socket, channel, member);
-        let secret = model::app::Secret::new(SECRET);
-        format!("{KEY}:{}", model::auth::sign(&secret, text.as_bytes()))
+        let secret = model::app::Secret::new(self.secret);
+        format!("{}:{}", self.key, model::auth::sign(&secret, text.as_bytes()))
     }
 
     /// The next message.

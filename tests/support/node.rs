@@ -50,10 +50,24 @@ impl Node {
         node
     }
 
+    /// As [`Self::start`], with the apps of this file and no others.
+    pub(crate) fn with_file(redis: &str, file: &str) -> Self {
+        let mut command = command();
+        for (name, _) in SETTINGS.iter().filter(|(name, _)| name.starts_with("FANFARE_APPS__")) {
+            command.env_remove(name);
+        }
+        let node = Self::spawn(command.env("FANFARE_REDIS__URL", redis).args(["--config", file]));
+        node.wait_ready();
+        node
+    }
+
     /// As [`Self::start`], without waiting.
     pub(crate) fn launch(redis: &str, settings: &[(&str, &str)]) -> Self {
-        let process =
-            Process::spawn("fanfare", command().env("FANFARE_REDIS__URL", redis).envs(settings.iter().copied()));
+        Self::spawn(command().env("FANFARE_REDIS__URL", redis).envs(settings.iter().copied()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let process = Process::spawn("fanfare", command);
         let (address, admin) = loop {
             let line = process.line().unwrap_or_else(|| panic!("the node ended at start: {:#?}", process.log()));
             if let Some(addresses) = listening(&line) {

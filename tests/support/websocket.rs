@@ -37,11 +37,16 @@ impl Socket {
     /// # Errors
     /// The status with which the server refused the upgrade; 0 when it said nothing.
     pub(crate) fn open(to: SocketAddr, path: &str) -> Result<Self, u16> {
+        Self::open_with(to, path, "")
+    }
+
+    /// The same with more headers, each with its line's end.
+    pub(crate) fn open_with(to: SocketAddr, path: &str, headers: &str) -> Result<Self, u16> {
         let mut stream = TcpStream::connect(to).map_err(|_| 0u16)?;
         stream.set_nodelay(true).unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             {headers}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).map_err(|_| 0u16)?;
         let mut socket = Self { stream, bytes: Vec::new(), answers: true, limit: LIMIT };

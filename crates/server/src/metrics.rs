@@ -179,6 +179,9 @@ impl Metrics {
             self.published.with_label_values(&[&*app.id, "http"]);
             self.published.with_label_values(&[&*app.id, "client"]);
         }
+        for result in ["taken", "refused"] {
+            self.reloads.with_label_values(&[Reload::Apps.label(), result]);
+        }
         for reason in ["inbox_full", "malformed", "too_large"] {
             self.dropped.with_label_values(&[reason]);
         }
