@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod commands;
+mod conversation;
 mod gateway_auth;
 mod isolation;
 mod laravel;
@@ -18,3 +19,5 @@ mod shutdown;
 mod support;
 mod tidy;
 mod tls;
+mod traps;
+mod users;

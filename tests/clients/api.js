@@ -4,6 +4,7 @@
 // {"status","body"}:
 //   {"do":"trigger","channels","event","data",("socket_id")}
 //   {"do":"count","channel","publisher","first","count"}   so many events OrderShipped, numbered, one after the other
+//   {"do":"to_user","user","event","data"}   {"do":"terminate","user"}
 //   {"do":"batch","batch":[{"channel","name","data",("socket_id")}]}
 //   {"do":"authorize","socket_id","channel",("user")}   body: the answer of an application's auth endpoint
 'use strict';
@@ -27,6 +28,8 @@ const verbs = {
     }
     return last;
   },
+  to_user: ({ user, event, data }) => pusher.sendToUser(user, event, data),
+  terminate: ({ user }) => pusher.terminateUserConnections(user),
   batch: ({ batch }) => pusher.triggerBatch(batch),
   authorize: async ({ socket_id, channel, user }) => pusher.authorizeChannel(socket_id, channel, user),
 };

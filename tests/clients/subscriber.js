@@ -3,8 +3,11 @@
 // node subscriber.js '{"host","port","key","id","secret",("tls")}'; then on standard input one object a line:
 //   {"do":"subscribe","channel",("user":{"user_id","user_info"})}   {"do":"unsubscribe","channel"}
 //   {"do":"whisper","channel","event","data"}                       {"do":"disconnect"}
+//   {"do":"signin","user":{"id",("user_info","watchlist")}}
 // Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"event","channel","event","data"} for all that an
-// application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error"}.
+// application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error"},
+// {"kind":"signed_in","id"} once the user's own channel is subscribed to, {"kind":"user","event","data"} for what comes on it,
+// {"kind":"watchlist","event","user_ids"}.
 'use strict';
 
 const readline = require('node:readline');
@@ -20,6 +23,11 @@ function authorize({ socketId, channelName }, callback) {
   callback(null, backEnd.authorizeChannel(socketId, channelName, users.get(channelName)));
 }
 
+let me;
+function authenticate({ socketId }, callback) {
+  callback(null, backEnd.authenticateUser(socketId, me));
+}
+
 const client = new Client(key, {
   wsHost: host,
   wsPort: port,
@@ -28,6 +36,7 @@ const client = new Client(key, {
   cluster: '',
   enabledTransports: ['ws', 'wss'],
   channelAuthorization: { customHandler: authorize },
+  userAuthentication: { customHandler: authenticate },
 });
 
 function tell(object) {
@@ -38,6 +47,16 @@ client.connection.bind('state_change', ({ current }) => {
   tell({ kind: 'state', state: current, socket_id: client.connection.socket_id });
 });
 client.connection.bind('error', (error) => tell({ kind: 'error', error: error.data ?? String(error) }));
+
+client.user.bind_global((event, data) => tell({ kind: 'user', event, data }));
+client.user.watchlist.bind_global((event, { user_ids }) => tell({ kind: 'watchlist', event, user_ids }));
+client.bind('pusher:signin_success', () => {
+  // pusher-js makes the user's channel right after it has told of the success.
+  setTimeout(() => {
+    const signedIn = () => tell({ kind: 'signed_in', id: client.user.user_data.id });
+    client.user.serverToUserChannel.bind('pusher:subscription_succeeded', signedIn);
+  }, 0);
+});
 
 function subscribe({ channel: name, user }) {
   if (user) users.set(name, user);
@@ -57,6 +76,10 @@ const verbs = {
   },
   whisper: ({ channel, event, data }) => client.channel(channel).trigger(event, data),
   disconnect: () => client.disconnect(),
+  signin: ({ user }) => {
+    me = user;
+    client.signin();
+  },
 };
 
 const lines = readline.createInterface({ input: process.stdin });

@@ -58,6 +58,12 @@ impl Browser {
         self.hears(channel, "pusher:subscription_succeeded");
     }
 
+    /// Signs in and waits until the user's own channel is subscribed to.
+    pub(crate) fn sign_in(&mut self, user: &Value) {
+        self.tell(&json!({ "do": "signin", "user": user }));
+        assert_eq!(self.until(|told| told["kind"] == "signed_in")["id"], user["id"]);
+    }
+
     pub(crate) fn tell(&mut self, verb: &Value) {
         self.process.tell(&verb.to_string());
     }

@@ -91,6 +91,25 @@ impl Client {
         self.send("pusher:subscribe", json!({ "channel": channel, "auth": auth, "channel_data": member }));
     }
 
+    /// Signs in with what the application's back end says of the user, and waits for the yes.
+    pub(crate) fn sign_in(&mut self, user_data: &Value) -> Message {
+        self.ask_to_sign_in(&user_data.to_string());
+        self.expect("pusher:signin_success", "")
+    }
+
+    pub(crate) fn ask_to_sign_in(&mut self, user_data: &str) {
+        let auth = self.sign_user(user_data);
+        self.send("pusher:signin", json!({ "auth": auth, "user_data": user_data }));
+    }
+
+    /// Signed in, and subscribed to the user's own channel as pusher-js does.
+    pub(crate) fn of_user(node: &Node, user: &str) -> Self {
+        let mut client = Self::connect(node);
+        client.sign_in(&json!({ "id": user }));
+        client.subscribe(&format!("#server-to-user-{user}"));
+        client
+    }
+
     pub(crate) fn unsubscribe(&mut self, channel: &str) {
         self.send("pusher:unsubscribe", json!({ "channel": channel }));
     }
@@ -101,6 +120,17 @@ impl Client {
         let text = model::auth::channel_text(socket, channel, member);
         let secret = model::app::Secret::new(self.secret);
         format!("{}:{}", self.key, model::auth::sign(&secret, text.as_bytes()))
+    }
+
+    /// The signature of a sign-in.
+    pub(crate) fn sign_user(&self, user_data: &str) -> String {
+        let text = model::auth::user_text(self.id.parse().expect("a socket id of ours"), user_data);
+        format!("{KEY}:{}", model::auth::sign(&model::app::Secret::new(SECRET), text.as_bytes()))
+    }
+
+    /// The next message, byte for byte.
+    pub(crate) fn expect_text(&mut self, text: &str) {
+        assert_eq!(self.socket.next(), Frame::Text(text.to_owned()));
     }
 
     /// The next message.

@@ -81,11 +81,26 @@ pub(crate) const APPLICATION: Signer = Signer { app_id: APP_ID, key: KEY, secret
 impl Signer {
     /// `POST /apps/{id}/{call}`.
     pub(crate) fn post(&self, to: SocketAddr, call: &str, body: &str) -> Response {
+        self.request(to, "POST", call, &[], body)
+    }
+
+    /// `GET /apps/{id}/{call}`, with parameters.
+    pub(crate) fn get(&self, to: SocketAddr, call: &str, parameters: &[(&str, &str)]) -> Response {
+        self.request(to, "GET", call, parameters, "")
+    }
+
+    fn request(&self, to: SocketAddr, method: &str, call: &str, parameters: &[(&str, &str)], body: &str) -> Response {
         let path = format!("/apps/{}/{call}", self.app_id);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().saturating_add_signed(self.clock);
         let secret = Secret::new(self.secret);
-        let query = model::auth::sign_request(self.key, &secret, "POST", &path, body.as_bytes(), now);
+        let mut query = model::auth::sign_request(self.key, &secret, method, &path, body.as_bytes(), now);
+        if !parameters.is_empty() {
+            query.retain(|(name, _)| name != "auth_signature");
+            query.extend(parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())));
+            let text = model::auth::request_text(method, &path, &query);
+            query.push(("auth_signature".into(), model::auth::sign(&secret, text.as_bytes())));
+        }
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        request(to, "POST", &format!("{path}?{}", query.join("&")), body)
+        request(to, method, &format!("{path}?{}", query.join("&")), body)
     }
 }
