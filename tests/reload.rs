@@ -115,6 +115,10 @@ fn apps_come_change_and_go(redis: Option<&Redis>) {
     assert_eq!(refused(&node, OTHER_KEY), Some(4001));
     assert_eq!(OTHERS.post(node.address, "events", &event("news")).status, 404);
     until_logged(&node, &["\"removed\":\"other\""]);
+    for name in ["fanfare_connections", "fanfare_subscriptions", "fanfare_channels"] {
+        let left = || node.metric(name, &[("app", OTHER_ID)]);
+        until(&format!("{name} of the app are none"), || (left() == 0.0).then_some(()));
+    }
     if let Some(redis) = redis {
         let topics = ["news", "presence-room"].map(|channel| format!("{OTHER_ID}:{channel}"));
         until("its topics are left", || topics.iter().all(|topic| redis.listeners(topic) == 0).then_some(()));

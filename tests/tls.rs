@@ -60,6 +60,12 @@ fn a_client_that_reads_late_gets_all_of_it_in_order() {
     for number in 0..30 {
         assert!(late.expect("big", "orders").raw["data"] == data(number), "{number}");
     }
+    // The other way: one message that comes in many reads.
+    prompt.subscribe("private-a");
+    late.subscribe("private-a");
+    let whisper = json!({ "event": "client-long", "channel": "private-a", "data": "y".repeat(60_000) });
+    late.socket.send(&whisper.to_string());
+    assert!(prompt.expect("client-long", "private-a").raw["data"] == whisper["data"]);
     late.ping();
     until("nothing waits", || (node.metric("fanfare_send_queue_bytes", &[]) == 0.0).then_some(()));
     node.address = plain;

@@ -24,18 +24,25 @@ fn text(settings: &Settings, client: SocketAddr, admin: SocketAddr) -> String {
         settings.server.workers,
         names.join(", "),
     );
-    if settings.development { head + &development(client) } else { head }
+    let tls = if settings.tls.is_some() { "\n  clients and the HTTP API: TLS only (wss://, https://)" } else { "" };
+    match (settings.development, settings.tls.is_some()) {
+        (true, false) => head + &development(client),
+        (true, true) => head + tls + DEVELOPMENT,
+        _ => head + tls,
+    }
 }
+
+const DEVELOPMENT: &str = "
+  no app is configured: serving the development app to this machine only
+    id app-id, key app-key, secret app-secret
+";
 
 /// The development app announces itself, its secret included: it is everybody's.
 fn development(client: SocketAddr) -> String {
     let port = client.port();
     let at = if port == 8080 { String::new() } else { format!(" FANFARE_SERVER__LISTEN={client}") };
     format!(
-        r#"
-  no app is configured: serving the development app to this machine only
-    id app-id, key app-key, secret app-secret
-
+        r#"{DEVELOPMENT}
 Hear events: open http://localhost:{port} in a browser, and in its console
   new WebSocket('ws://localhost:{port}/?channels=orders').onmessage = e => console.log(e.data)
 or with pusher-js:

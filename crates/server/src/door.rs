@@ -210,7 +210,8 @@ impl Door {
         upgrade: &RefCell<Option<Upgrade>>,
     ) -> Answer {
         if request.method() != Method::GET || !request.headers().contains_key(UPGRADE) {
-            let mut answer = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address: connect with ws://\n");
+            let mut answer =
+                text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket address: connect with ws:// or wss://\n");
             answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
             return answer;
