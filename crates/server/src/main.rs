@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod directory;
 mod door;
+mod endpoint;
 mod gateway_auth;
 mod listen;
 mod logs;

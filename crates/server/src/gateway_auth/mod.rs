@@ -1,11 +1,11 @@
 //! `POST /broadcasting/auth` and `/broadcasting/user-auth`: the gateway signs for back ends that do not.
 //!
 //! A client asks as it would ask its application; the application is asked with the client's own cookie or token, and where
-//! it says yes, the signature is made here. `question.rs` checks what comes in, `backend.rs` asks, `answer.rs` decides. No proxy: the address is a setting, two fields and a short list of headers go in, a
-//! signature and cookies come out. Answers are never kept: a permission can be withdrawn.
+//! it says yes, the signature is made here. `question.rs` checks what comes in, `endpoint.rs` asks, `answer.rs` decides. No
+//! proxy: the address is a setting, two fields and a short list of headers go in, a signature and cookies come out.
+//! Answers are never kept: a permission can be withdrawn.
 
 mod answer;
-mod backend;
 mod question;
 
 use std::net::IpAddr;
@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use answer::Question;
-pub(crate) use backend::Target;
-use backend::{Said, Unheard};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,6 +26,7 @@ use tokio::sync::Semaphore;
 use crate::api::{self, Refused};
 use crate::directory::Directory;
 use crate::door::{Answer, pairs};
+use crate::endpoint::{Caller, Said, Target, Unheard};
 use crate::metrics::Metrics;
 use crate::origin::{self, Page};
 use crate::settings::{BackEnd, NamedApp, Settings};
@@ -36,6 +35,8 @@ use crate::settings::{BackEnd, NamedApp, Settings};
 pub(crate) struct Gateway {
     directory: Arc<Directory>,
     metrics: Arc<Metrics>,
+    /// Each call has its own connection: a client that is gone takes its call along.
+    caller: Caller,
     /// Requests to applications that may run at a time.
     places: Semaphore,
     /// Those and the ones that wait for a place.
@@ -143,6 +144,7 @@ impl Gateway {
         Self {
             directory,
             metrics,
+            caller: Caller::new(0),
             places: Semaphore::new(places),
             line: Semaphore::new(places + WAITING_MAX),
             patience: settings.limits.auth,
@@ -249,14 +251,15 @@ impl Gateway {
     }
 
     /// Waits for a place, then for the application, and for neither longer than the patience for both.
-    async fn ask(&self, target: &Target, headers: HeaderMap, form: String) -> Result<Said, Refused> {
+    async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Refused> {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let crowded = || Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
         let until = tokio::time::Instant::now() + self.patience;
         let _in_line = self.line.try_acquire().map_err(|_| crowded())?;
         let place = tokio::time::timeout_at(until, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else { return Err(crowded()) };
         let seconds = self.patience.as_secs_f64();
-        match tokio::time::timeout_at(until, target.ask(headers, form)).await {
+        match tokio::time::timeout_at(until, self.caller.post(target, headers, form.into())).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(Unheard::Unreachable(error))) => {
                 tracing::warn!(%error, "the application's auth endpoint cannot be reached");

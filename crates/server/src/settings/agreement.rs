@@ -89,6 +89,18 @@ fn check_complete(values: &Values, found: &mut Vec<Problem>) {
             found.push(Problem::new(place.place(), &name, text));
         }
     }
+    for (table, place) in &values.webhooks {
+        for key in ["url", "events"].into_iter().filter(|key| values.is_absent(&format!("{table}.{key}"))) {
+            let name = format!("{table}.{key}");
+            let text = format!("is missing; write {key} = … below [{table}], or set {}", table::variable(&name));
+            found.push(Problem::new(place.place(), &name, text));
+        }
+        let url = format!("{table}.url");
+        if !values.is_absent(&url) && values.text(&url).is_empty() {
+            let text = "is empty; write the URL of the endpoint, or leave the webhook out";
+            found.push(Problem::new(values.source(&url).place(), &url, text));
+        }
+    }
 }
 
 /// A pair of apps, each with its table's name: every later one with every earlier one.

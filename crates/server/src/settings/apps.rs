@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use hyper::header::HeaderName;
-use model::{App, AppLimits, ClientEvents, OnGap, Secret};
+use model::{App, AppLimits, ClientEvents, OnGap, Secret, Webhook, WebhookKind, WebhookKinds, WhenFull};
 
 use super::problem::Problem;
 use super::value::{Scalar, listed, read_redis_url, read_secret};
 use super::values::Values;
-use crate::gateway_auth::Target;
+use crate::endpoint::Target;
 use crate::origin::Pattern;
 
 /// An app under the name that the operator gave its table.
@@ -65,20 +65,50 @@ fn app(values: &Values, table: &str) -> App {
         },
         activity_timeout: whole("activity_timeout") as u32,
         on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
-        subscription_count: false,
-        when_full: Default::default(),
-        cache_seconds: model::app::CACHE_SECONDS,
-        webhooks: Vec::new(),
-        limits: AppLimits {
-            channels_per_connection: whole("channels_per_connection"),
-            members: whole("members") as u32,
-            event_bytes: whole("event_bytes"),
-            channels_per_event: whole("channels_per_event"),
-            batch_events: whole("batch_events"),
-            user_info_bytes: whole("user_info_bytes"),
-            ..AppLimits::default()
-        },
+        subscription_count: values.is_on(&name("subscription_count")),
+        when_full: if text("when_full") == "come_back" { WhenFull::ComeBackLater } else { WhenFull::StayAway },
+        cache_seconds: whole("cache_seconds") as u32,
+        webhooks: webhooks(values, table),
+        limits: limits(values, table),
     }
+}
+
+fn limits(values: &Values, table: &str) -> AppLimits {
+    let whole = |key: &str| values.whole(&format!("{table}.{key}"));
+    let size = |key: &str| whole(key) as usize;
+    AppLimits {
+        channels_per_connection: size("channels_per_connection"),
+        members: whole("members") as u32,
+        event_bytes: size("event_bytes"),
+        channels_per_event: size("channels_per_event"),
+        batch_events: size("batch_events"),
+        user_info_bytes: size("user_info_bytes"),
+        user_id_chars: size("user_id_chars"),
+        channel_name_bytes: size("channel_name_bytes"),
+        event_name_bytes: size("event_name_bytes"),
+        connections: whole("connections"),
+        client_events_per_second: whole("client_events_per_second") as u32,
+        api_requests_per_second: whole("api_requests_per_second") as u32,
+        watchlist: size("watchlist"),
+    }
+}
+
+fn webhooks(values: &Values, app: &str) -> Vec<Webhook> {
+    let webhook = |table: &str| {
+        let text = |key: &str| values.text(&format!("{table}.{key}"));
+        let part = |key: &str| (!values.is_absent(&format!("{table}.{key}"))).then(|| text(key).into());
+        let kinds = listed(text("events")).filter_map(WebhookKind::from_name);
+        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.into(), Secret::new(value)));
+        Webhook {
+            url: text("url").into(),
+            kinds: kinds.fold(WebhookKinds::NONE, WebhookKinds::with),
+            channel_prefix: part("channel_prefix"),
+            channel_suffix: part("channel_suffix"),
+            headers: text("headers").lines().filter_map(header).collect(),
+        }
+    };
+    let name = app.strip_prefix("apps.").unwrap_or(app);
+    values.webhooks_of(name).map(webhook).collect()
 }
 
 fn back_end(values: &Values, table: &str) -> BackEnd {

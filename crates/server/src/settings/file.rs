@@ -118,9 +118,43 @@ impl File<'_> {
         }
     }
 
+    fn read_webhooks(&mut self, app: &str, webhooks: &DeTable<'_>) {
+        let mut in_order: Vec<_> = webhooks.iter().collect();
+        in_order.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in in_order {
+            let name: &str = key.get_ref();
+            let section = format!("apps.{app}.webhooks.{name}");
+            let DeValue::Table(table) = value.get_ref() else {
+                let text = format!(
+                    "is outside of a webhook; write it below a table with a name of your choice: \
+                     [apps.{app}.webhooks.main]"
+                );
+                self.problem(key.span(), &section, text);
+                continue;
+            };
+            let place = self.place(key.span());
+            if self.layer.take_webhook(app, name, place) {
+                self.read_section(&section, table);
+            }
+        }
+    }
+
     fn read_section(&mut self, section: &str, entries: &DeTable<'_>) {
         for (key, value) in entries {
             let name = format!("{section}.{}", key.get_ref());
+            if let (Some(app), "webhooks") = (section.strip_prefix("apps."), &**key.get_ref())
+                && !app.contains('.')
+            {
+                match value.get_ref() {
+                    DeValue::Table(webhooks) => self.read_webhooks(app, webhooks),
+                    _ => {
+                        let text = "is not a table; write a table for each webhook, with a name of your choice: \
+                                    [apps.main.webhooks.main]";
+                        self.problem(key.span(), &name, text);
+                    }
+                }
+                continue;
+            }
             // A quoted key with a dot in it is no path.
             let row = if key.get_ref().contains('.') { None } else { table::row_of(&name) };
             match row {
@@ -139,8 +173,8 @@ fn no_such_section(section: &str, is_table: bool) -> String {
     match nearest(section, sections) {
         Some(near) => format!("no such section; did you mean [{near}]?"),
         None if is_table => {
-            "no such section; there are [server], [tls], [redis], [presence], [limits], [drain], [log] and \
-                             [apps.NAME]"
+            "no such section; there are [server], [tls], [redis], [presence], [limits], [drain], [webhooks], [log] \
+                             and [apps.NAME]"
                 .to_owned()
         }
         None => match nearest_name(&format!("server.{section}")) {
@@ -156,10 +190,10 @@ fn no_such_key(section: &str, name: &str) -> String {
     if let Some(near) = nearest_name(name) {
         return format!("no such key; did you mean {near}?");
     }
-    let is_app = section.starts_with("apps.");
-    let keys: Vec<&str> = match is_app {
-        true => table::app_rows().map(|row| table::split(row.name).1).collect(),
-        false => table::node_rows().map(|row| table::split(row.name)).filter(|r| r.0 == section).map(|r| r.1).collect(),
+    let keys: Vec<&str> = match section.strip_prefix("apps.").map(|rest| rest.contains('.')) {
+        Some(true) => table::webhook_rows().map(table::Row::key).collect(),
+        Some(false) => table::app_rows().map(table::Row::key).collect(),
+        None => table::node_rows().map(|row| table::split(row.name)).filter(|r| r.0 == section).map(|r| r.1).collect(),
     };
     format!("no such key; [{section}] has {}", keys.join(", "))
 }
@@ -175,7 +209,7 @@ fn written(value: &Spanned<DeValue<'_>>) -> Written {
             Ok(number) => Written::Fraction(number),
             Err(_) => Written::Other("a number without sense"),
         },
-        DeValue::Boolean(_) => Written::Other("true or false"),
+        DeValue::Boolean(on) => Written::Switch(*on),
         DeValue::Datetime(_) => Written::Other("a date"),
         DeValue::Array(items) => {
             let texts = items.iter().map(|item| match item.get_ref() {

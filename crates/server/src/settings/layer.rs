@@ -5,7 +5,7 @@
 
 use super::problem::{Problem, nearest};
 use super::source::Source;
-use super::table::{self, Row};
+use super::table::{self, Row, Scope};
 use super::value::{Scalar, Written};
 
 #[derive(Default, Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Layer {
     pub values: Vec<(String, Scalar, Source)>,
     /// The apps that the layer names, with the place of the first mention.
     pub apps: Vec<(String, Source)>,
+    /// The tables of webhooks that the layer names: `apps.main.webhooks.audit`.
+    pub webhooks: Vec<(String, Source)>,
     pub problems: Vec<Problem>,
 }
 
@@ -27,15 +29,33 @@ impl Layer {
 
     /// Notes that an app is configured here. False when it cannot have this name.
     pub(crate) fn take_app(&mut self, app: &str, source: Source) -> bool {
-        let fits = !app.is_empty()
-            && !app.contains("__")
-            && app.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
-        if !fits {
-            let text = "cannot be an app's name here; write lower-case letters, digits, `-` and `_` (not two in a row), \
-                        so that the environment can name it too";
-            self.problems.push(Problem::new(source, &format!("apps.{app}"), text));
-        } else if !self.apps.iter().any(|(known, _)| known == app) {
+        let fits = self.check_name(app, &format!("apps.{app}"), "an app's", &source);
+        if fits && !self.apps.iter().any(|(known, _)| known == app) {
             self.apps.push((app.to_owned(), source));
+        }
+        fits
+    }
+
+    /// Notes that an app that was taken has this webhook. False when it cannot have this name.
+    pub(crate) fn take_webhook(&mut self, app: &str, webhook: &str, source: Source) -> bool {
+        let table = format!("apps.{app}.webhooks.{webhook}");
+        let fits = self.check_name(webhook, &table, "a webhook's", &source);
+        if fits && !self.webhooks.iter().any(|(known, _)| *known == table) {
+            self.webhooks.push((table, source));
+        }
+        fits
+    }
+
+    fn check_name(&mut self, name: &str, table: &str, whose: &str, source: &Source) -> bool {
+        let fits = !name.is_empty()
+            && !name.contains("__")
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+        if !fits {
+            let text = format!(
+                "cannot be {whose} name here; write lower-case letters, digits, `-` and `_` (not two in a row), so that \
+                 the environment can name it too"
+            );
+            self.problems.push(Problem::new(source, table, text));
         }
         fits
     }
@@ -74,7 +94,10 @@ impl Layer {
             self.problems.push(Problem::new(source, "", text));
             return;
         };
-        if table::app_key(row.name).is_some() && !self.take_app(parts[1], source.clone()) {
+        let scope = row.scope();
+        if scope != Scope::Node && !self.take_app(parts[1], source.clone())
+            || scope == Scope::Webhook && !self.take_webhook(parts[1], parts[3], source.clone())
+        {
             return;
         }
         match text {
@@ -96,10 +119,14 @@ impl Layer {
     }
 }
 
-/// The known name that comes nearest: an app's setting with the same app; else this very key of another section; else the
+/// The known name that comes nearest: an app's setting with the same app, a webhook's with the same webhook; else this very key of another section; else the
 /// nearest key of this section; else the nearest whole name.
 pub(crate) fn nearest_name(name: &str) -> Option<String> {
     let (section, key) = table::split(name);
+    if section.starts_with("apps.") && section.contains(".webhooks.") {
+        let keys = table::webhook_rows().map(Row::key);
+        return nearest(key, keys).map(|key| format!("{section}.{key}"));
+    }
     if let Some(app) = section.strip_prefix("apps.") {
         let keys = table::app_rows().filter_map(|row| table::app_key(row.name));
         return nearest(key, keys).map(|key| format!("apps.{app}.{key}"));

@@ -62,6 +62,7 @@ pub(crate) struct Settings {
     pub presence: Presence,
     pub limits: Limits,
     pub drain: Drain,
+    pub webhooks: Webhooks,
     pub log: Log,
     /// In the order of the file; never empty.
     pub apps: Vec<NamedApp>,
@@ -135,6 +136,17 @@ pub(crate) struct Drain {
 }
 
 #[derive(Clone, Debug)]
+pub(crate) struct Webhooks {
+    /// Requests to one endpoint at a time.
+    pub lanes: usize,
+    /// Events of one request.
+    pub batch_events: usize,
+    pub timeout: Duration,
+    /// `webhooks.retry_seconds`: counted from the happening.
+    pub retry: Duration,
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     pub format: logs::Format,
     /// Directives that the log filter accepts.
@@ -205,6 +217,12 @@ fn settings(values: Values) -> Settings {
             grace: seconds("drain.grace"),
             spread: seconds("drain.seconds"),
             leave_linger: seconds("drain.leave_linger"),
+        },
+        webhooks: Webhooks {
+            lanes: size("webhooks.lanes"),
+            batch_events: size("webhooks.batch_events"),
+            timeout: seconds("webhooks.timeout"),
+            retry: seconds("webhooks.retry_seconds"),
         },
         log: Log {
             format: match values.text("log.format") {

@@ -12,7 +12,7 @@ use super::value::{MASK, Scalar};
 use super::values::Value;
 
 /// The sections in print, each with its sentence.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("server", "The doors of a node."),
     (
         "tls",
@@ -22,6 +22,10 @@ const SECTIONS: [(&str, &str); 8] = [
     ("presence", "How nodes know of each other's end. The same on all nodes of a cluster."),
     ("limits", "Bounds of one node. Every queue has one, and every one has an answer to \"full\"."),
     ("drain", "How a node stops. A second signal ends it at once."),
+    (
+        "webhooks",
+        "How applications are told of what happens; of what, and where, each app says: see [webhooks.md](webhooks.md).",
+    ),
     ("log", "What the process says on standard error."),
     (
         "apps.NAME",
@@ -29,13 +33,18 @@ const SECTIONS: [(&str, &str); 8] = [
          The first is the one of commands that name none. Without any there is a development app (id `app-id`, key \
          `app-key`, secret `app-secret`), as long as `server.listen` is an address of this machine alone.",
     ),
+    (
+        "apps.NAME.webhooks.HOOK",
+        "Endpoints of an app that are told of what happens, a table for each with a name of your choice: \
+         `[apps.main.webhooks.audit]`. In the environment: `FANFARE_APPS__MAIN__WEBHOOKS__AUDIT__URL`.",
+    ),
 ];
 
 /// The settings in force as TOML; behind each its source. Secrets are masked.
 pub(crate) fn effective(settings: &Settings) -> String {
     let values = &settings.values;
     let mut out = String::from("# The settings in force. Behind each stands where it came from.\n");
-    for (section, _) in &SECTIONS[..SECTIONS.len() - 1] {
+    for (section, _) in SECTIONS.iter().filter(|(section, _)| !section.starts_with("apps.")) {
         let _ = write!(out, "\n[{section}]\n");
         for row in rows(section) {
             push_value(&mut out, row, values.get(row.name), false);
@@ -53,6 +62,12 @@ pub(crate) fn effective(settings: &Settings) -> String {
                 value.scalar = Some(Scalar::Text(apps::prefix(values, &format!("apps.{app}"))));
             }
             push_value(&mut out, row, &value, settings.development);
+        }
+        for table in values.webhooks_of(app) {
+            let _ = write!(out, "\n[{table}]\n");
+            for row in table::webhook_rows() {
+                push_value(&mut out, row, values.get(&format!("{table}.{}", row.key())), false);
+            }
         }
     }
     out
@@ -95,12 +110,13 @@ pub(crate) fn example() -> String {
          # Environment variables win over this file: FANFARE_SERVER__LISTEN stands for `listen` in [server].\n",
     );
     for (section, text) in SECTIONS {
-        let section = section.replace("NAME", "main");
+        let known = section;
+        let section = section.replace("NAME", "main").replace("HOOK", "main");
         let mark = if section.starts_with("apps") { "#" } else { "" };
         out.push('\n');
         push_wrapped(&mut out, text);
         let _ = writeln!(out, "{mark}[{section}]");
-        for row in rows(&section.replace("apps.main", "apps.NAME")) {
+        for row in rows(known) {
             out.push('\n');
             push_wrapped(&mut out, &format!("{} ({})", row.text, unit(row)));
             let _ = writeln!(out, "#{} = {}", table::split(row.name).1, sample(row));
@@ -132,6 +148,10 @@ fn sample(row: &Row) -> String {
         (None, "key_file") => quoted("/etc/fanfare/tls.key"),
         (None, "previous_secret") => quoted("the-secret-before"),
         (None, "redis_prefix") => quoted("laravel_database_"),
+        (None, "url") => quoted("https://app.example/pusher/webhooks"),
+        (None, "events") => "[\"channel_occupied\", \"channel_vacated\"]".to_owned(),
+        (None, "channel_prefix") => quoted("private-"),
+        (None, "channel_suffix") => quoted("-audited"),
         (None, key) => quoted(&format!("app-{key}")),
     }
 }
@@ -192,6 +212,10 @@ fn unit(row: &Row) -> String {
         Kind::Bytes { .. } => "bytes".to_owned(),
         Kind::Seconds { min: 0.0, .. } => "seconds".to_owned(),
         Kind::Seconds { .. } => "seconds, not 0".to_owned(),
+        Kind::Switch => "`true`, `false`".to_owned(),
+        Kind::WebhookKinds => "names".to_owned(),
+        Kind::Headers => "headers, secret".to_owned(),
+        Kind::Part => "text".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{}`", quoted(word))).collect::<Vec<_>>().join(", "),
         Kind::Identifier | Kind::Namespace | Kind::Prefix => "text".to_owned(),
         Kind::Secret => "secret text".to_owned(),
@@ -210,6 +234,7 @@ fn bare(scalar: &Scalar) -> String {
         Scalar::Text(text) => quoted(text),
         Scalar::Secret(_) => quoted(MASK),
         Scalar::Whole(number) => number.to_string(),
+        Scalar::Switch(on) => on.to_string(),
         Scalar::Seconds(number) => number.to_string(),
     }
 }

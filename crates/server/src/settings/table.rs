@@ -6,7 +6,8 @@
 /// Between a section and a key in a name, in the file and in error texts.
 const DOT: char = '.';
 
-/// One setting. Rows of an app are named `apps.NAME.…`; NAME stands for whatever the operator calls the app.
+/// One setting. Rows of an app are named `apps.NAME.…`; NAME stands for whatever the operator calls the app. Rows of an
+/// app's webhook are named `apps.NAME.webhooks.HOOK.…`, and HOOK stands for what he calls that.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub name: &'static str,
@@ -34,6 +35,8 @@ pub(crate) enum Kind {
         min: f64,
         max: f64,
     },
+    /// `true` or `false`.
+    Switch,
     Choice(&'static [&'static str]),
     /// An app's id or key: it stands in URLs and before a colon.
     Identifier,
@@ -45,18 +48,25 @@ pub(crate) enum Kind {
     Namespace,
     /// What stands before an app's channel names in Redis. May be empty.
     Prefix,
-    /// `http://host[:port]/path`; empty for none.
+    /// `http://host[:port]/path` or `https://…`; empty for none.
     HttpUrl,
+    /// Names of what webhooks are told of: a list in the file, or text with commas.
+    WebhookKinds,
+    /// Headers with their values, `Name: value`: a list in the file, or text with a line for each.
+    Headers,
     /// Names of HTTP headers: a list in the file, or text with commas.
     HeaderNames,
     /// Origins of pages: a list in the file, or text with commas.
     Origins,
+    /// A part of a channel's name. Not empty.
+    Part,
     /// Directives for the log filter.
     Filter,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Fallback {
+    Switch(bool),
     Text(&'static str),
     Whole(u64),
     Seconds(f64),
@@ -84,7 +94,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 53] = [
+pub(crate) const TABLE: [Row; 72] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
@@ -123,6 +133,11 @@ pub(crate) const TABLE: [Row; 53] = [
     row("drain.seconds", WAIT, Seconds(20.0), "At a stop: over how long the connections are closed, so that they do not all come back at once."),
     row("drain.leave_linger", WAIT, Seconds(3.0), "At a stop: how long presence waits for a user to come back on another node."),
 
+    row("webhooks.lanes", Kind::Count { min: 1, max: 64 }, Whole(4), "Requests to one endpoint at a time. Each channel has its lane, and within a lane one request follows the other."),
+    row("webhooks.batch_events", Kind::Count { min: 1, max: 1_000 }, Whole(10), "The most events of one request: those of its lane that wait when it is made. Nothing waits for a batch to be full. 1: one event a request."),
+    row("webhooks.timeout", PERIOD, Seconds(5.0), "How long an endpoint may take to answer; then the request counts as failed."),
+    row("webhooks.retry_seconds", WAIT, Seconds(3_600.0), "How long after an event its request is tried again, with pauses of 1 to 60 seconds; then the event is lost to that endpoint, and counted."),
+
     row("log.format", Kind::Choice(&["auto", "human", "json"]), Text("auto"), "How log lines look, on standard error. `auto`: for people at a terminal, else JSON."),
     row("log.level", Kind::Filter, Text("info"), "`error`, `warn`, `info`, `debug` or `trace`, and exceptions: `info,hub=debug`."),
 
@@ -145,30 +160,75 @@ pub(crate) const TABLE: [Row; 53] = [
     row("apps.NAME.channels_per_event", COUNT, Whole(100), "The most channels of one publish."),
     row("apps.NAME.batch_events", COUNT, Whole(10), "The most events of one batch."),
     row("apps.NAME.user_info_bytes", BYTES, Whole(1_024), "The most `user_info` of a presence member."),
+    row("apps.NAME.subscription_count", Kind::Switch, Fallback::Switch(false), "Whether subscribers are told how many they are (`pusher_internal:subscription_count`). Never on presence channels, which tell members."),
+    row("apps.NAME.cache_seconds", Kind::Count { min: 1, max: 86_400 }, Whole(1_800), "For how many seconds a cache channel keeps its last event."),
+    row("apps.NAME.connections", Kind::Count { min: 0, max: 1_000_000_000 }, Whole(0), "The most connections, cluster-wide. What other nodes have is known to a second. 0: no limit."),
+    row("apps.NAME.when_full", Kind::Choice(&["stay_away", "come_back"]), Text("stay_away"), "What a connection above `connections` is told: to stay away (4004, as Pusher does) or to come back after a while (4100)."),
+    row("apps.NAME.api_requests_per_second", Kind::Count { min: 0, max: 1_000_000_000 }, Whole(0), "The most requests to the HTTP API in a second, cluster-wide: each node takes its even share. More: 429. 0: no limit."),
+    row("apps.NAME.client_events_per_second", Kind::Count { min: 0, max: 1_000_000 }, Whole(10), "The most client events of a connection in a second. More are refused. 0: no limit."),
+    row("apps.NAME.channel_name_bytes", Kind::Count { min: 1, max: 200 }, Whole(200), "The longest name of a channel, in bytes."),
+    row("apps.NAME.event_name_bytes", Kind::Count { min: 1, max: 200 }, Whole(200), "The longest name of an event, in bytes."),
+    row("apps.NAME.user_id_chars", Kind::Count { min: 1, max: 180 }, Whole(128), "The longest id of a user, in characters."),
+    row("apps.NAME.watchlist", Kind::Count { min: 0, max: 10_000 }, Whole(100), "The most users that a signed-in connection may watch."),
+
+    row("apps.NAME.webhooks.HOOK.url", Kind::HttpUrl, Required, "The endpoint that is told, by `http://` or `https://`."),
+    row("apps.NAME.webhooks.HOOK.events", Kind::WebhookKinds, Required, "What it is told of: `channel_occupied`, `channel_vacated`, `member_added`, `member_removed`, `client_event`, `cache_miss`, `subscription_count`. A list, or text with commas."),
+    row("apps.NAME.webhooks.HOOK.channel_prefix", Kind::Part, Absent, "Only of channels whose names begin so."),
+    row("apps.NAME.webhooks.HOOK.channel_suffix", Kind::Part, Absent, "Only of channels whose names end so."),
+    row("apps.NAME.webhooks.HOOK.headers", Kind::Headers, Text(""), "Headers that are sent along: `[\"Authorization: Bearer …\"]`. A list, or text with a line for each."),
 ];
 
-/// The row of a full name; any app's name fits `NAME`.
+/// The row of a full name; any app's name fits `NAME`, any webhook's `HOOK`.
 pub(crate) fn row_of(name: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| match (app_key(row.name), &name.split(DOT).collect::<Vec<_>>()[..]) {
-        (Some(key), ["apps", _, asked]) => key == *asked,
-        (None, _) => row.name == name,
-        _ => false,
+    let parts: Vec<&str> = name.split(DOT).collect();
+    let fits = |(known, part): (&str, &&str)| known == *part || matches!(known, "NAME" | "HOOK");
+    TABLE.iter().find(|row| {
+        let known = row.name.split(DOT);
+        known.clone().count() == parts.len() && known.zip(&parts).all(fits)
     })
+}
+
+/// What a setting is one of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scope {
+    Node,
+    App,
+    Webhook,
+}
+
+impl Row {
+    pub(crate) fn scope(&self) -> Scope {
+        match self.name.matches(DOT).count() {
+            4 => Scope::Webhook,
+            2 => Scope::App,
+            _ => Scope::Node,
+        }
+    }
+
+    /// The last part of its name.
+    pub(crate) fn key(&self) -> &'static str {
+        self.name.rsplit_once(DOT).map_or(self.name, |(_, key)| key)
+    }
 }
 
 /// The last part of the name of an app's row; `None` for the other rows.
 pub(crate) fn app_key(name: &'static str) -> Option<&'static str> {
-    name.strip_prefix("apps.NAME.")
+    name.strip_prefix("apps.NAME.").filter(|key| !key.contains(DOT))
 }
 
-/// The rows of an app.
+/// The rows of an app; those of its webhooks apart.
 pub(crate) fn app_rows() -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().filter(|row| app_key(row.name).is_some())
+    TABLE.iter().filter(|row| row.scope() == Scope::App)
 }
 
-/// The rows that are not of an app.
+/// The rows of a webhook.
+pub(crate) fn webhook_rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| row.scope() == Scope::Webhook)
+}
+
+/// The rows that are of no app.
 pub(crate) fn node_rows() -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().filter(|row| app_key(row.name).is_none())
+    TABLE.iter().filter(|row| row.scope() == Scope::Node)
 }
 
 /// A name in its two parts: `redis.url` is `url` of `redis`, `apps.main.id` is `id` of `apps.main`.

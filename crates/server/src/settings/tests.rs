@@ -1,6 +1,8 @@
 //! The settings as an operator meets them: what is written, what holds, what is said when it is wrong.
 
-use super::table::{Kind, Row};
+use super::table::{Kind, Row, Scope};
+use model::{AppLimits, Webhook, WebhookKind, WebhookKinds, WhenFull};
+
 use super::*;
 use crate::origin::Pattern;
 
@@ -28,7 +30,9 @@ fn another(row: &Row) -> String {
         (Kind::Filter, _) => "\"debug\"".to_owned(),
         (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
-
+        (Kind::Switch, _) => "true".to_owned(),
+        (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
+        (Kind::Headers, _) => "\"X-Tenant: 7\"".to_owned(),
         _ => "\"other\"".to_owned(),
     }
 }
@@ -36,6 +40,11 @@ fn another(row: &Row) -> String {
 /// A file that is valid and has this one setting written.
 fn file_with(row: &Row, value: &str) -> String {
     let (section, key) = table::split(row.name);
+    if row.scope() == Scope::Webhook {
+        let needed = [("url", "\"http://a/\""), ("events", "\"channel_occupied\"")];
+        let others = needed.iter().filter(|(other, _)| *other != key).map(|(key, value)| format!("{key} = {value}\n"));
+        return format!("[apps.main.webhooks.a]\n{key} = {value}\n{}{APP}", others.collect::<String>());
+    }
     let Some(key) = table::app_key(row.name) else {
         let other = match row.name {
             "tls.certificate_file" => "key_file = \"k.pem\"\n",
@@ -67,7 +76,7 @@ fn each_setting_changed_from_its_default_is_seen_with_its_place() {
             _ => another(row),
         };
         let settings = read(&file_with(row, &value), &[]).unwrap_or_else(|problems| panic!("{}: {problems}", row.name));
-        let shown = if row.kind == Kind::Secret { "\"***\"".to_owned() } else { value };
+        let shown = if matches!(row.kind, Kind::Secret | Kind::Headers) { "\"***\"".to_owned() } else { value };
         let printed = effective(&settings);
         let line =
             printed.lines().find(|line| line.starts_with(&format!("{key} = {shown} ")) && line.contains("f.toml"));
@@ -87,6 +96,12 @@ fn each_setting_reaches_the_process() {
     for row in table::app_rows().filter(|row| !matches!(row.kind, Kind::File | Kind::Secret)) {
         let settings = read(&file_with(row, &another(row)), &[]).unwrap();
         assert_ne!(format!("{:?}", without_values(settings)), plain, "{}", row.name);
+    }
+    let url = table::webhook_rows().find(|row| row.key() == "url").unwrap();
+    let plain = read(&file_with(url, "\"http://a/\""), &[]).unwrap().apps.remove(0).app.webhooks;
+    for row in table::webhook_rows() {
+        let settings = read(&file_with(row, &another(row)), &[]).unwrap();
+        assert_ne!(settings.apps[0].app.webhooks, plain, "{}", row.name);
     }
 }
 
@@ -226,7 +241,8 @@ fn who_asks_the_application_for_whom_is_checked() {
         let found = problems(&format!("{APP}{line}"), &[]);
         assert!(found.len() == 1 && found[0].contains(why), "{line}: {found:#?}");
     };
-    wrong("auth_url = \"https://app.test/broadcasting/auth\"", "TLS, which is not spoken to applications yet");
+    assert_eq!(back_end("auth_url = \"https://App.test:443/x\"").origins, ["https://app.test"]);
+    wrong("auth_url = \"ftp://app.test/broadcasting/auth\"", "does not begin with http:// or https://");
     wrong("auth_url = [\"http://a\"]", "is a list; write a URL");
     wrong("allowed_origins = [\"*\"]", "origins that are not known");
     wrong("allowed_origins = \"://shop.test\"", "is no origin");
@@ -237,6 +253,87 @@ fn who_asks_the_application_for_whom_is_checked() {
         wrong(&format!("auth_headers = [\"{name}\"]"), "never forwarded");
     }
     wrong("auth_headers = [\"X:\"]", "no name of a header");
+}
+
+#[test]
+fn the_limits_and_customs_of_an_app_are_pushers_unless_said() {
+    let app = |lines: &str| read(&format!("{APP}{lines}"), &[]).unwrap().apps[0].app.clone();
+    assert_eq!(app("").limits, AppLimits::default());
+    let plain = app("");
+    assert_eq!((plain.subscription_count, plain.when_full, plain.cache_seconds), (false, WhenFull::StayAway, 1_800));
+    let said = app("subscription_count = true\nwhen_full = \"come_back\"\ncache_seconds = 60\nconnections = 5");
+    assert_eq!((said.subscription_count, said.when_full), (true, WhenFull::ComeBackLater));
+    assert_eq!((said.cache_seconds, said.limits.connections), (60, 5));
+    let by_variable = read(APP, &[("FANFARE_APPS__MAIN__SUBSCRIPTION_COUNT", "true")]).unwrap();
+    assert!(by_variable.apps[0].app.subscription_count);
+    let wrong = |line: &str, why: &str| {
+        let found = problems(&format!("{APP}{line}"), &[]);
+        assert!(found.len() == 1 && found[0].contains(why), "{line}: {found:#?}");
+    };
+    wrong("subscription_count = \"on\"", "\"on\" is neither; write true or false");
+    wrong("subscription_count = 1", "is a number; write true or false");
+    wrong("when_full = \"come back\"", "did you mean \"come_back\"?");
+    wrong("channel_name_bytes = 201", "201 is too large; write a whole number from 1 to 200");
+}
+
+#[test]
+fn webhooks_are_read_from_the_file_and_the_environment() {
+    let file = format!(
+        "{APP}[apps.main.webhooks.audit]\nurl = \"https://app.test/hooks\"\nevents = [\"channel_occupied\", \
+         \"client_event\"]\nchannel_prefix = \"private-\"\nheaders = [\"Authorization: Bearer a, b\", \"X-Tenant:7\"]\n"
+    );
+    let variables = [
+        ("FANFARE_APPS__MAIN__WEBHOOKS__OTHER__URL", "http://app.test/"),
+        ("FANFARE_APPS__MAIN__WEBHOOKS__OTHER__EVENTS", "cache_miss,member_added"),
+        ("FANFARE_APPS__MAIN__WEBHOOKS__AUDIT__CHANNEL_SUFFIX", "-x"),
+    ];
+    let settings = read(&file, &variables).unwrap();
+    let kinds = |kinds: &[WebhookKind]| kinds.iter().fold(WebhookKinds::NONE, |all, kind| all.with(*kind));
+    let audit = Webhook {
+        url: "https://app.test/hooks".into(),
+        kinds: kinds(&[WebhookKind::ChannelOccupied, WebhookKind::ClientEvent]),
+        channel_prefix: Some("private-".into()),
+        channel_suffix: Some("-x".into()),
+        headers: vec![("authorization".into(), Secret::new("Bearer a, b")), ("x-tenant".into(), Secret::new("7"))],
+    };
+    let other = Webhook {
+        url: "http://app.test/".into(),
+        kinds: kinds(&[WebhookKind::CacheMiss, WebhookKind::MemberAdded]),
+        channel_prefix: None,
+        channel_suffix: None,
+        headers: Vec::new(),
+    };
+    assert_eq!(settings.apps[0].app.webhooks, [audit, other]);
+    assert!(!effective(&settings).contains("Bearer") && !format!("{settings:?}").contains("Bearer"));
+}
+
+#[test]
+fn what_is_wrong_with_a_webhook_is_said() {
+    let wrong = |lines: &str, expected: &str| {
+        let found = problems(&format!("{APP}{lines}"), &[]);
+        assert!(found.len() == 1 && found[0].contains(expected), "{lines}: {found:#?}");
+    };
+    let hook = |lines: &str| format!("[apps.main.webhooks.a]\nurl = \"http://a/\"\nevents = \"cache_miss\"\n{lines}");
+    wrong("[apps.main.webhooks.a]\nurl = \"http://a/\"", "apps.main.webhooks.a.events: is missing; write events = ");
+    wrong("[apps.main.webhooks.a]\nevents = \"cache_miss\"", "f.toml:5:21: apps.main.webhooks.a.url: is missing");
+    wrong(
+        &hook("urll = 1"),
+        "f.toml:8:1: apps.main.webhooks.a.urll: no such key; did you mean apps.main.webhooks.a.url?",
+    );
+    wrong(&hook("secret = 1"), "no such key; [apps.main.webhooks.a] has url, events, channel_prefix");
+    wrong("webhooks = 1", "apps.main.webhooks: is not a table; write a table for each webhook");
+    wrong("[apps.main.webhooks]\nurl = \"http://a/\"", "apps.main.webhooks.url: is outside of a webhook");
+    wrong("[apps.main.webhooks.A]\nurl = \"http://a/\"", "cannot be a webhook's name here");
+    wrong(&hook("").replace("http://a/", "ftp://app.test/"), "does not begin with http:// or https://");
+    wrong(&hook("").replace("http://a/", ""), "url: is empty; write the URL");
+    wrong(&hook("").replace("cache_miss", "cache-miss"), "is no kind of event; did you mean \"cache_miss\"? There are");
+    wrong(&hook("").replace("cache_miss", ""), "is empty, so nothing would be told; write some of channel_occupied,");
+    wrong(&hook("channel_prefix = \"\""), "leave it out for all");
+    wrong(&hook("headers = [\"X-Tenant\"]"), "a header has no colon");
+    wrong(&hook("headers = [\"Content-Type: x\"]"), "\"content-type\" is written by HTTP");
+    wrong(&hook("headers = [\"X-Pusher-Signature: x\"]"), "or by the webhook itself");
+    let found = problems("", &[("FANFARE_APPS__MAIN__WEBHOOKS__A__URLL", "x")]);
+    assert!(found[0].contains("did you mean FANFARE_APPS__MAIN__WEBHOOKS__A__URL?"), "{found:#?}");
 }
 
 #[test]

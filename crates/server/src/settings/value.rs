@@ -6,11 +6,12 @@
 use std::net::SocketAddr;
 
 use fanfare_publisher::RedisUrl;
-use hyper::header::HeaderName;
-use model::Secret;
+use hyper::header::{HeaderName, HeaderValue};
+use model::{Secret, WebhookKind};
 
 use super::table::{Fallback, Kind, Row};
-use crate::gateway_auth::{self, Target};
+use crate::endpoint::Target;
+use crate::gateway_auth;
 use crate::origin::Pattern;
 
 /// What somebody wrote, before we know what it should be.
@@ -20,6 +21,7 @@ pub(crate) enum Written {
     Quoted(String),
     Whole(i128),
     Fraction(f64),
+    Switch(bool),
     /// From the environment or a flag, where there are no quotes: a number or text, as the setting wants.
     Plain(String),
     /// Texts in brackets, in the file.
@@ -35,6 +37,7 @@ pub(crate) enum Scalar {
     Secret(Secret),
     Whole(u64),
     Seconds(f64),
+    Switch(bool),
 }
 
 impl Fallback {
@@ -45,6 +48,7 @@ impl Fallback {
             Self::Text(text) => Some(Scalar::Text(text.to_owned())),
             Self::Whole(number) => Some(Scalar::Whole(number)),
             Self::Seconds(number) => Some(Scalar::Seconds(number)),
+            Self::Switch(on) => Some(Scalar::Switch(on)),
             Self::Absent | Self::Required => None,
         }
     }
@@ -53,11 +57,11 @@ impl Fallback {
 impl Kind {
     /// True for what must not be shown whole.
     pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::RedisUrl)
+        matches!(self, Self::Secret | Self::RedisUrl | Self::Headers)
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Self::HeaderNames | Self::Origins)
+        matches!(self, Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers)
     }
 
     fn is_number(self) -> bool {
@@ -71,6 +75,9 @@ impl Row {
     pub(crate) fn read(&self, written: &Written) -> Result<Scalar, String> {
         match written {
             Written::Other(what) => Err(format!("is {what}; write {}", self.wanted())),
+            Written::Switch(on) if self.kind == Kind::Switch => Ok(Scalar::Switch(*on)),
+            Written::Switch(_) => Err(format!("is true or false; write {}", self.wanted())),
+            Written::List(texts) if self.kind == Kind::Headers => read_headers(texts.iter().map(String::as_str)),
             Written::List(texts) if self.kind.is_list() => self.read_text(&texts.join(", ")),
             Written::List(_) => Err(format!("is a list; write {}", self.wanted())),
             _ if self.kind.is_number() => self.read_number(written),
@@ -89,7 +96,9 @@ impl Row {
                 Err(_) => return Err(self.not_a_number(text)),
             },
             Written::Quoted(text) => return Err(self.not_a_number(text)),
-            Written::Other(_) | Written::List(_) => return Err(format!("is no number; write {}", self.wanted())),
+            Written::Switch(_) | Written::Other(_) | Written::List(_) => {
+                return Err(format!("is no number; write {}", self.wanted()));
+            }
         };
         let (min, max) = match self.kind {
             Kind::Count { min, max } => (min as f64, max as f64),
@@ -135,6 +144,11 @@ impl Row {
                 Ok(address) => Ok(Scalar::Text(address.to_string())),
                 Err(_) => Err(format!("{text:?} is not an address; write {}", wanted())),
             },
+            Kind::Switch => match text {
+                "true" => Ok(Scalar::Switch(true)),
+                "false" => Ok(Scalar::Switch(false)),
+                _ => Err(format!("{text:?} is neither; write {}", wanted())),
+            },
             Kind::Choice(words) if words.contains(&text) => plain(),
             Kind::Choice(words) => match super::problem::nearest(text, words.iter().copied()) {
                 Some(near) => Err(format!("{text:?} is not known; did you mean {near:?}? Write {}", wanted())),
@@ -152,6 +166,12 @@ impl Row {
             Kind::HttpUrl => Target::parse(text).and_then(|_| plain()),
             Kind::HeaderNames => check_header_names(text).and_then(|()| plain()),
             Kind::Origins => listed(text).try_for_each(|part| Pattern::parse(part).map(drop)).and_then(|()| plain()),
+            Kind::WebhookKinds => check_webhook_kinds(text).and_then(|()| plain()),
+            Kind::Headers => read_headers(text.lines()),
+            Kind::Part if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+                Err(format!("{text:?} is no part of a channel's name; write {}", wanted()))
+            }
+            Kind::Part => plain(),
             Kind::Filter => match crate::logs::check(text) {
                 Ok(()) => plain(),
                 Err(why) => Err(format!("{why}; write {}", wanted())),
@@ -184,6 +204,10 @@ impl Row {
                 _ => format!("a whole number of bytes from {min}"),
             },
             Kind::Seconds { min, max } => format!("a number of seconds from {min} to {max}"),
+            Kind::Switch => "true or false".to_owned(),
+            Kind::WebhookKinds => format!("names of {}", webhook_kinds()),
+            Kind::Headers => "headers with their values, such as [\"Authorization: Bearer …\"]".to_owned(),
+            Kind::Part => "a part of a channel's name, such as \"private-\"; leave it out for all".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 format!("one of {}", quoted.join(", "))
@@ -196,7 +220,7 @@ impl Row {
             Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
             Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
             Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),
-            Kind::HttpUrl => "a URL such as \"http://127.0.0.1:8000/broadcasting/auth\"".to_owned(),
+            Kind::HttpUrl => "a URL such as \"http://127.0.0.1:8000/a/path\"".to_owned(),
             Kind::HeaderNames => "names of HTTP headers, such as [\"X-Tenant\"]".to_owned(),
             Kind::Origins => "origins, such as [\"https://shop.example\"]".to_owned(),
             Kind::Filter => "a level (\"error\", \"warn\", \"info\", \"debug\", \"trace\") and exceptions, such as \
@@ -247,6 +271,49 @@ fn check_header_names(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn webhook_kinds() -> String {
+    WebhookKind::ALL.map(WebhookKind::name).join(", ")
+}
+
+fn check_webhook_kinds(text: &str) -> Result<(), String> {
+    for part in listed(text) {
+        if WebhookKind::from_name(part).is_some() {
+            continue;
+        }
+        let near = super::problem::nearest(part, WebhookKind::ALL.into_iter().map(WebhookKind::name));
+        let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_else(|| ".".to_owned());
+        return Err(format!("{part:?} is no kind of event{near} There are {}", webhook_kinds()));
+    }
+    match listed(text).next() {
+        Some(_) => Ok(()),
+        None => Err(format!("is empty, so nothing would be told; write some of {}", webhook_kinds())),
+    }
+}
+
+/// Headers that a webhook writes itself.
+const OF_WEBHOOKS: [&str; 3] = ["x-pusher-key", "x-pusher-signature", "x-fanfare-event-id"];
+
+/// A line for each header. Values may be secrets and are never told.
+fn read_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Scalar, String> {
+    const EXAMPLE: &str = "write \"Name: value\", such as \"X-Tenant: 7\"";
+    let mut kept = Vec::new();
+    for line in lines.map(str::trim).filter(|line| !line.is_empty()) {
+        if line == MASK {
+            return Err("is the mask that print-config prints; write the headers themselves".to_owned());
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("a header has no colon; {EXAMPLE}"))?;
+        let name: HeaderName = name.trim().parse().map_err(|_| format!("a header has no usable name; {EXAMPLE}"))?;
+        if !gateway_auth::may_be_forwarded(&name) || OF_WEBHOOKS.contains(&name.as_str()) {
+            return Err(format!("{:?} is written by HTTP or by the webhook itself; leave it out", name.as_str()));
+        }
+        if value.trim().is_empty() || HeaderValue::from_str(value.trim()).is_err() {
+            return Err(format!("the value of {:?} is empty or cannot be sent; {EXAMPLE}", name.as_str()));
+        }
+        kept.push(format!("{name}: {}", value.trim()));
+    }
+    Ok(Scalar::Secret(Secret::new(&kept.join("\n"))))
 }
 
 /// What `print-config` prints in place of a secret.

@@ -27,6 +27,8 @@ pub(crate) struct Values {
     by_name: BTreeMap<String, Value>,
     /// The apps with the place of their first mention, in the order of the layers.
     pub apps: Vec<(String, Source)>,
+    /// The tables of their webhooks, likewise: `apps.main.webhooks.audit`.
+    pub webhooks: Vec<(String, Source)>,
     /// No app was configured, and the development app stands in.
     pub development: bool,
 }
@@ -45,6 +47,11 @@ impl Values {
         for (app, source) in layers.iter().flat_map(|layer| &layer.apps) {
             if !values.apps.iter().any(|(known, _)| known == app) {
                 values.apps.push((app.clone(), source.clone()));
+            }
+        }
+        for (table, source) in layers.iter().flat_map(|layer| &layer.webhooks) {
+            if !values.webhooks.iter().any(|(known, _)| known == table) {
+                values.webhooks.push((table.clone(), source.clone()));
             }
         }
         values.development = values.apps.is_empty();
@@ -88,7 +95,18 @@ impl Values {
                 all.push((format!("apps.{app}.{key}"), value(default, row.kind)));
             }
         }
+        for (table, _) in &self.webhooks {
+            for row in table::webhook_rows() {
+                all.push((format!("{table}.{}", row.key()), value(row.default, row.kind)));
+            }
+        }
         all
+    }
+
+    /// The tables of an app's webhooks, in the order of the layers.
+    pub(crate) fn webhooks_of(&self, app: &str) -> impl Iterator<Item = &str> {
+        let beginning = format!("apps.{app}.webhooks.");
+        self.webhooks.iter().map(|(table, _)| table.as_str()).filter(move |table| table.starts_with(&beginning))
     }
 
     /// From where the values came, in words: `fanfare.toml and 2 environment variables`.
@@ -144,6 +162,10 @@ impl Values {
 
     pub(crate) fn is_absent(&self, name: &str) -> bool {
         self.get(name).scalar.is_none()
+    }
+
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.get(name).scalar == Some(Scalar::Switch(true))
     }
 
     pub(crate) fn whole(&self, name: &str) -> u64 {
