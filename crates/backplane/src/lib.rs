@@ -252,6 +252,8 @@ pub trait Cluster: Backplane {
 
     /// Waits for up to `max` of an app's happenings, in their order; none after a second. Each is given to one node of
     /// the cluster, again when that one dies before it was [`done`](Cluster::done).
+    ///
+    /// Cancel-safe: nothing is taken before it answers.
     fn take_jobs(self: Arc<Self>, app: Arc<str>, max: usize) -> BoxFuture<Vec<Job>>;
 
     /// These need not be told any more.

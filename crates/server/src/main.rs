@@ -19,6 +19,7 @@ mod settings;
 mod stream;
 mod tls;
 mod transport;
+mod webhooks;
 
 use std::process::ExitCode;
 

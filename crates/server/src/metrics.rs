@@ -4,8 +4,8 @@
 //! apps and fixed words only: never a channel, a user, a socket id or an address.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backplane::{Cluster, LinkStatus};
 use dialects::DIALECTS;
@@ -13,7 +13,8 @@ use hub::{Hub, LinkStats, RESULTS};
 use model::{Apps, ChannelKind};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds, for requests that are answered within milliseconds when all is well.
@@ -50,6 +51,14 @@ pub(crate) struct Metrics {
     backplane_errors: IntCounter,
     backplane_ignored: IntCounter,
     presence_expired: IntCounter,
+    webhooks_sent: IntCounterVec,
+    webhooks_failed: IntCounterVec,
+    webhooks_retried: IntCounterVec,
+    webhooks_lost: IntCounterVec,
+    webhooks_queue_full: IntCounter,
+    webhooks_age: GaugeVec,
+    /// Since when the oldest happening of an app waits, in ms since 1970.
+    webhooks_oldest: Mutex<HashMap<Arc<str>, u64>>,
     reloads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
     ready: IntGauge,
@@ -83,6 +92,11 @@ impl Maker {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         let family = IntGaugeVec::new(Opts::new(format!("fanfare_{name}"), help), labels).expect("constant names");
+        self.register(family)
+    }
+
+    fn ages(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        let family = GaugeVec::new(Opts::new(format!("fanfare_{name}"), help), labels).expect("constant names");
         self.register(family)
     }
 
@@ -157,6 +171,24 @@ impl Metrics {
                 "When the certificate on the client port expires, in seconds since 1970. Absent without TLS.",
                 &[],
             ),
+            webhooks_sent: make.counters("webhooks_sent_total", "Events that an endpoint took.", &["app"]),
+            webhooks_failed: make.counters("webhooks_failed_total", "Requests to endpoints that failed.", &["app"]),
+            webhooks_retried: make.counters("webhooks_retried_total", "Requests that were tried again.", &["app"]),
+            webhooks_lost: make.counters(
+                "webhooks_lost_total",
+                "Events that an endpoint will not have: tried until their time was over, or until the node stopped.",
+                &["app", "reason"],
+            ),
+            webhooks_queue_full: make.counter(
+                "webhooks_queue_full_total",
+                "Events that were not queued for webhooks, because too many waited.",
+            ),
+            webhooks_age: make.ages(
+                "webhooks_queue_age_seconds",
+                "How old the oldest event is that waits here.",
+                &["app"],
+            ),
+            webhooks_oldest: Mutex::default(),
             ready: make.gauge("ready", "1 while the node may take traffic."),
             draining: make.gauge("draining", "1 while the node lets its clients go."),
             registry: make.0,
@@ -181,6 +213,15 @@ impl Metrics {
         }
         for result in ["taken", "refused"] {
             self.reloads.with_label_values(&[Reload::Apps.label(), result]);
+        }
+        for app in apps.iter().filter(|app| !app.webhooks.is_empty()) {
+            for family in [&self.webhooks_sent, &self.webhooks_failed, &self.webhooks_retried] {
+                family.with_label_values(&[&*app.id]);
+            }
+            for reason in ["expired", "shutdown"] {
+                self.webhooks_lost.with_label_values(&[&*app.id, reason]);
+            }
+            self.webhooks_age.with_label_values(&[&*app.id]);
         }
         for reason in ["inbox_full", "malformed", "too_large"] {
             self.dropped.with_label_values(&[reason]);
@@ -212,6 +253,32 @@ impl Metrics {
         self.auth_failures.with_label_values(&[app, kind]).inc();
     }
 
+    /// Events that an endpoint took.
+    pub(crate) fn webhooks_sent(&self, app: &str, events: usize) {
+        self.webhooks_sent.with_label_values(&[app]).inc_by(events as u64);
+    }
+
+    pub(crate) fn webhook_failed(&self, app: &str) {
+        self.webhooks_failed.with_label_values(&[app]).inc();
+    }
+
+    pub(crate) fn webhook_retried(&self, app: &str) {
+        self.webhooks_retried.with_label_values(&[app]).inc();
+    }
+
+    pub(crate) fn webhooks_lost(&self, app: &str, reason: &str, events: usize) {
+        self.webhooks_lost.with_label_values(&[app, reason]).inc_by(events as u64);
+    }
+
+    /// `when`: in ms since 1970; `None` when nothing waits.
+    pub(crate) fn webhook_oldest(&self, app: &Arc<str>, when: Option<u64>) {
+        let mut oldest = self.webhooks_oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        match when {
+            Some(when) => _ = oldest.insert(app.clone(), when),
+            None => _ = oldest.insert(app.clone(), u64::MAX),
+        }
+    }
+
     pub(crate) fn http(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.http.with_label_values(&[route, method, &status.to_string()]).inc();
         self.http_duration.with_label_values(&[route, method]).observe(took.as_secs_f64());
@@ -221,6 +288,7 @@ impl Metrics {
     pub(crate) fn text(&self, hub: &Hub, backplane: &dyn Cluster, ready: bool, draining: bool) -> String {
         self.take_over_links(hub);
         self.take_over_backplane(backplane);
+        self.take_over_ages();
         self.ready.set(ready.into());
         self.draining.set(draining.into());
         // Writing to a string cannot fail.
@@ -310,9 +378,20 @@ impl Metrics {
         raise(&self.backplane_reconnects, counters.reconnects);
         raise(&self.backplane_errors, counters.errors);
         raise(&self.backplane_ignored, counters.unknown_internal);
+        raise(&self.webhooks_queue_full, counters.webhooks_lost);
         raise(&self.presence_expired, counters.presence_expired);
         raise(&self.dropped.with_label_values(&["malformed"]), counters.dropped_malformed);
         raise(&self.dropped.with_label_values(&["too_large"]), counters.dropped_too_large);
+    }
+}
+
+impl Metrics {
+    fn take_over_ages(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        for (app, when) in self.webhooks_oldest.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let age = Duration::from_millis(now.saturating_sub(*when)).as_secs_f64();
+            self.webhooks_age.with_label_values(&[&**app]).set(age);
+        }
     }
 }
 

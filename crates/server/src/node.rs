@@ -27,6 +27,7 @@ use crate::metrics::{self, Metrics};
 use crate::reload::{Reading, Reload};
 use crate::settings::{Flags, Settings};
 use crate::tls::Tls;
+use crate::webhooks::Webhooks;
 
 /// The name of the thread of Redis I/O.
 const BACKPLANE: &str = "backplane";
@@ -256,17 +257,19 @@ impl Node {
         tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
         let handshakes = self.settings.limits.handshakes;
         let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.tls.is_some(), self.metrics.clone())?;
-        tokio::task::spawn_local(self.clone().watch(watch, workers.clone()));
+        let webhooks = Rc::new(self.webhooks());
+        webhooks.set_apps(self.directory.now().apps.iter());
+        tokio::task::spawn_local(self.clone().watch(watch, workers.clone(), webhooks.clone()));
         let gently = signals.next().await == SignalKind::terminate();
         tokio::select! {
-            () = self.drain(gently, &workers, &acceptor) => {}
+            () = self.drain(gently, &workers, &acceptor, &webhooks) => {}
             _ = signals.next() => self.close_now(&workers).await,
         }
         Ok(())
     }
 
     /// Takes what has changed in the files: every now and then, and when SIGHUP asks for it. For ever.
-    async fn watch(self: Arc<Self>, watch: Watch, workers: Vec<mpsc::Sender<Order>>) {
+    async fn watch(self: Arc<Self>, watch: Watch, workers: Vec<mpsc::Sender<Order>>, webhooks: Rc<Webhooks>) {
         let Watch { mut hangup, mut reload } = watch;
         let mut interval = tokio::time::interval(WATCH);
         loop {
@@ -293,7 +296,7 @@ impl Node {
             (reload, found) = looked;
             match found {
                 None => {}
-                Some(Ok(reading)) => self.take(reading, &workers).await,
+                Some(Ok(reading)) => self.take(reading, &workers, &webhooks).await,
                 Some(Err(problems)) => {
                     for problem in problems.0 {
                         tracing::error!("the settings stay as they were: {problem}");
@@ -305,7 +308,7 @@ impl Node {
     }
 
     /// Serves the apps of a new reading.
-    async fn take(&self, reading: Reading, workers: &[mpsc::Sender<Order>]) {
+    async fn take(&self, reading: Reading, workers: &[mpsc::Sender<Order>], webhooks: &Webhooks) {
         let Reading { settings, changes, restart } = reading;
         // First, so that whoever comes to a new app finds it everywhere.
         self.backplane.set_apps(known_apps(&settings));
@@ -321,7 +324,13 @@ impl Node {
         if !restart.is_empty() {
             tracing::warn!(settings = restart.join(", "), "changed settings that need a restart");
         }
+        webhooks.set_apps(served.apps.iter());
         self.metrics.reloaded(metrics::Reload::Apps, true);
+    }
+
+    fn webhooks(&self) -> Webhooks {
+        let outlived = self.settings.redis.url.is_some();
+        Webhooks::new(self.backplane.clone(), outlived, self.metrics.clone(), self.settings.webhooks.clone())
     }
 
     fn admin(&self) -> Admin {
@@ -337,7 +346,7 @@ impl Node {
 
     /// Not ready at once; after the grace no new client; the others are asked to go, spread out. Each phase ends early when
     /// nothing is left to wait for.
-    async fn drain(&self, gently: bool, workers: &[mpsc::Sender<Order>], acceptor: &Acceptor) {
+    async fn drain(&self, gently: bool, workers: &[mpsc::Sender<Order>], acceptor: &Acceptor, webhooks: &Webhooks) {
         let drain = &self.settings.drain;
         self.draining.store(true, Relaxed);
         if gently {
@@ -357,6 +366,7 @@ impl Node {
         // Nothing is ever sent: it ends when the last worker has dropped its end.
         let _ = all_done.recv().await;
         self.answer_the_rest().await;
+        webhooks.drain().await;
         self.backplane.close().await;
         tracing::info!("drained");
     }

@@ -1,6 +1,7 @@
 //! What two readings of the settings differ in.
 
 use super::table::{self, Kind};
+use super::value::Scalar;
 use super::values::Values;
 
 /// Names of apps as the operator calls them; `changed` with the keys in brackets.
@@ -23,11 +24,18 @@ pub(crate) fn of_apps(old: &Values, new: &Values) -> Changes {
             let name = format!("apps.{name}.{key}");
             old.get(&name).scalar != new.get(&name).scalar
         };
-        let keys: Vec<&str> = keys.filter(differs).collect();
+        let webhooks = (webhooks(old, name) != webhooks(new, name)).then_some("webhooks");
+        let keys: Vec<&str> = keys.filter(differs).chain(webhooks).collect();
         (!keys.is_empty()).then(|| format!("{name} ({})", keys.join(", ")))
     };
     let both = new.apps.iter().map(|(name, _)| name).filter(|name| has(old, name));
     Changes { added: without(new, old), removed: without(old, new), changed: both.filter_map(changed).collect() }
+}
+
+/// All that is written about an app's webhooks.
+fn webhooks<'a>(values: &'a Values, app: &str) -> Vec<(&'a str, Vec<&'a Option<Scalar>>)> {
+    let scalars = |table| table::webhook_rows().map(move |row| &values.get(&format!("{table}.{}", row.key())).scalar);
+    values.webhooks_of(app).map(|table| (table, scalars(table).collect())).collect()
 }
 
 /// The settings that are different and hold from the start of a process only.

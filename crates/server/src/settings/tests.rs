@@ -241,7 +241,7 @@ fn who_asks_the_application_for_whom_is_checked() {
         let found = problems(&format!("{APP}{line}"), &[]);
         assert!(found.len() == 1 && found[0].contains(why), "{line}: {found:#?}");
     };
-    assert_eq!(back_end("auth_url = \"https://App.test:443/x\"").origins, ["https://app.test"]);
+    assert_eq!(back_end("auth_url = \"https://App.test:443/x\"").origins, patterns(&["https://app.test"]));
     wrong("auth_url = \"ftp://app.test/broadcasting/auth\"", "does not begin with http:// or https://");
     wrong("auth_url = [\"http://a\"]", "is a list; write a URL");
     wrong("allowed_origins = [\"*\"]", "origins that are not known");
