@@ -1,21 +1,23 @@
 // One pusher-js client, driven by JSON lines.
 //
-// node subscriber.js '{"host","port","key","id","secret",("tls")}'; then on standard input one object a line:
+// node subscriber.js '{"host","port","key","id","secret",("tls"),("library")}'; then on standard input one object a line:
 //   {"do":"subscribe","channel",("user":{"user_id","user_info"})}   {"do":"unsubscribe","channel"}
 //   {"do":"whisper","channel","event","data"}                       {"do":"disconnect"}
-//   {"do":"signin","user":{"id",("user_info","watchlist")}}
-// Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"event","channel","event","data"} for all that an
-// application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error"},
+//   {"do":"signin","user":{"id",("user_info","watchlist")}}         {"do":"write","text"} around the library
+//   {"do":"say"}
+// Told on standard output: {"kind":"state","state","at",("socket_id")}, {"kind":"event","channel","event","data"} for all that
+// an application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error","at"},
 // {"kind":"signed_in","id"} once the user's own channel is subscribed to, {"kind":"user","event","data"} for what comes on it,
-// {"kind":"watchlist","event","user_ids"}.
+// {"kind":"watchlist","event","user_ids"}, {"kind":"said"}. `at` counts milliseconds.
 'use strict';
 
 const readline = require('node:readline');
-const Client = require('pusher-js');
 const Server = require('pusher');
 
-const { host, port, key, id, secret, tls = false } = JSON.parse(process.argv[2]);
-const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: tls });
+const { host, port, key, id, secret, tls = false, library = 'pusher-js' } = JSON.parse(process.argv[2]);
+const Client = require(library);
+const encryptionMasterKeyBase64 = Buffer.alloc(32, 7).toString('base64');
+const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: tls, encryptionMasterKeyBase64 });
 const users = new Map();
 
 // What the application's own back end does when Echo asks it.
@@ -44,9 +46,13 @@ function tell(object) {
 }
 
 client.connection.bind('state_change', ({ current }) => {
-  tell({ kind: 'state', state: current, socket_id: client.connection.socket_id });
+  tell({ kind: 'state', state: current, at: performance.now(), socket_id: client.connection.socket_id });
 });
-client.connection.bind('error', (error) => tell({ kind: 'error', error: error.data ?? String(error) }));
+client.connection.bind('error', (error) => {
+  // While it connects the library wraps what the server said.
+  const said = error.data ?? error.error?.data;
+  tell({ kind: 'error', error: said ?? String(error), at: performance.now() });
+});
 
 client.user.bind_global((event, data) => tell({ kind: 'user', event, data }));
 client.user.watchlist.bind_global((event, { user_ids }) => tell({ kind: 'watchlist', event, user_ids }));
@@ -80,6 +86,8 @@ const verbs = {
     me = user;
     client.signin();
   },
+  write: ({ text }) => client.connection.connection.transport.socket.send(text),
+  say: () => tell({ kind: 'said' }),
 };
 
 const lines = readline.createInterface({ input: process.stdin });

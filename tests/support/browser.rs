@@ -24,6 +24,14 @@ impl Browser {
         Self::start("subscriber.js", &mut script_over_tls("subscriber.js", node, trusted))
     }
 
+    /// Starts one of the libraries in `package.json` and does not wait. `more`: what its script is told beside or instead of
+    /// where the node is and who the app is.
+    pub(crate) fn launch(library: &str, node: &Node, mut more: Value) -> Self {
+        more["library"] = library.into();
+        let process = Process::spawn(library, &mut script_with("subscriber.js", node, more));
+        Self { process, socket_id: String::new() }
+    }
+
     /// Connects with Laravel Echo over pusher-js.
     pub(crate) fn with_echo(node: &Node) -> Self {
         Self::run("echo.mjs", node)
@@ -41,9 +49,14 @@ impl Browser {
     fn start(name: &str, command: &mut Command) -> Self {
         let process = Process::spawn(name, command);
         let mut browser = Self { process, socket_id: String::new() };
-        let connected = browser.until(|told| told["state"] == "connected");
-        browser.socket_id = connected["socket_id"].as_str().expect("a socket id").to_owned();
+        browser.connected();
         browser
+    }
+
+    /// Waits until it is connected, for the first time or again.
+    pub(crate) fn connected(&mut self) {
+        let connected = self.until(|told| told["state"] == "connected");
+        self.socket_id = connected["socket_id"].as_str().expect("a socket id").to_owned();
     }
 
     /// Subscribes and waits for the yes.
@@ -66,6 +79,23 @@ impl Browser {
 
     pub(crate) fn tell(&mut self, verb: &Value) {
         self.process.tell(&verb.to_string());
+    }
+
+    /// Sends its process a signal by its name (`STOP`, `CONT`).
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// All that it tells up to the thing that fits, that included.
+    pub(crate) fn story(&mut self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut story = Vec::new();
+        loop {
+            let told = self.until(|_| true);
+            story.push(told.clone());
+            if fits(&told) {
+                return story;
+            }
+        }
     }
 
     /// The data of the next event of a channel, which must be this one.

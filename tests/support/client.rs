@@ -41,8 +41,12 @@ impl Client {
 
     /// Connects to the app with this key and secret.
     pub(crate) fn of(node: &Node, key: &'static str, secret: &'static str) -> Self {
-        let path = format!("/app/{key}?protocol=7&client=test&version=1");
-        let mut socket = Socket::open(node.address, &path).expect("the upgrade is granted");
+        Self::by(node, &format!("/app/{key}?protocol=7&client=test&version=1"), key, secret)
+    }
+
+    /// Connects by this path to the app with this key and secret.
+    pub(crate) fn by(node: &Node, path: &str, key: &'static str, secret: &'static str) -> Self {
+        let mut socket = Socket::open(node.address, path).expect("the upgrade is granted");
         let welcome = message(socket.next()).expect("the first frame is a message");
         assert_eq!(welcome.event, "pusher:connection_established");
         let id = welcome.data()["socket_id"].as_str().expect("a socket id").to_owned();

@@ -1,8 +1,8 @@
-//! A counting TCP relay, to stand before a node's link to Redis.
+//! A TCP relay that counts, listens and can be aimed elsewhere: before a node's link to Redis, or between clients and nodes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -17,6 +17,10 @@ struct Counts {
     down: AtomicU64,
     /// What the server sent since [`Relay::listen`].
     heard: Mutex<Vec<u8>>,
+    /// What clients sent since [`Relay::listen`].
+    said: Mutex<Vec<u8>>,
+    /// The port that new connections go to.
+    to: AtomicU16,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -25,11 +29,11 @@ impl Relay {
     pub(crate) fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(Counts { to: to.into(), ..Counts::default() });
         let shared = counts.clone();
         thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                if let Ok(far) = TcpStream::connect(("127.0.0.1", to)) {
+                if let Ok(far) = TcpStream::connect(("127.0.0.1", shared.to.load(Ordering::SeqCst))) {
                     join(near, far, &shared);
                 }
             }
@@ -45,9 +49,20 @@ impl Relay {
         self.counts.down.load(Ordering::SeqCst)
     }
 
+    /// From now on new connections go to this port.
+    pub(crate) fn aim(&self, to: u16) {
+        self.counts.to.store(to, Ordering::SeqCst);
+    }
+
     /// Forgets what was heard so far.
     pub(crate) fn listen(&self) {
         self.counts.heard.lock().unwrap().clear();
+        self.counts.said.lock().unwrap().clear();
+    }
+
+    /// What clients sent since [`Self::listen`].
+    pub(crate) fn said(&self) -> Vec<u8> {
+        self.counts.said.lock().unwrap().clone()
     }
 
     /// How often the server sent these bytes since [`Self::listen`].
@@ -70,7 +85,8 @@ fn join(near: TcpStream, far: TcpStream, counts: &Arc<Counts>) {
     let both = [near.try_clone().unwrap(), far.try_clone().unwrap()];
     counts.open.lock().unwrap().extend(both);
     let (near_out, far_out) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-    thread::spawn(move || pass(near, far_out, |_| ()));
+    let up = counts.clone();
+    thread::spawn(move || pass(near, far_out, |bytes| up.said.lock().unwrap().extend_from_slice(bytes)));
     let counts = counts.clone();
     thread::spawn(move || {
         pass(far, near_out, |bytes| {
