@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backplane::local;
 use hub::{Connection, Hub, Sink, Worker};
-use model::dialect::Goodbye;
+use model::dialect::{Goodbye, View};
 use model::{
     Action, App, Broadcast, Dialect, Encoding, Heartbeat, Message, Notice, OpenRequest, Opening, Refusal, State,
 };
@@ -138,7 +138,7 @@ impl Dialect for Echo {
     fn notice(&self, _state: &State, _notice: &Notice<'_>, _out: &mut Vec<u8>) {}
 
     fn encoding(&self, _state: &State) -> Encoding {
-        Encoding { dialect: 0, variant: 0 }
+        Encoding { dialect: 0, variant: 0, view: View::default() }
     }
 
     fn broadcast(&self, _encoding: Encoding, _channel: &str, _broadcast: &Broadcast, _out: &mut Vec<u8>) {}
