@@ -39,7 +39,7 @@ fn greeted(node: &Node) -> Client {
     let (start, end) =
         (r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\""#, r#"\",\"activity_timeout\":30}"}"#);
     let id = text.strip_prefix(start).and_then(|text| text.strip_suffix(end)).expect(&text).to_owned();
-    Client { socket, id }
+    Client { socket, id, key: node::KEY, secret: node::SECRET }
 }
 
 fn speak_of_news(a: &mut Client, node: &Node) {
