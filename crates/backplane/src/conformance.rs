@@ -40,12 +40,15 @@ impl Workers for Recorder {
     }
 }
 
+/// By worker and channel.
+type Shares = HashMap<(usize, Arc<ChannelKey>), Arc<AtomicU32>>;
+
 /// One node: its backplane and two workers.
 pub(crate) struct Site {
     pub backplane: Arc<dyn Cluster>,
     pub workers: Arc<Recorder>,
     /// What a worker adds to, for each subscription that it admits.
-    shares: Mutex<HashMap<(usize, Arc<ChannelKey>), Arc<AtomicU32>>>,
+    shares: Mutex<Shares>,
 }
 
 impl Site {
