@@ -13,6 +13,7 @@ mod order;
 mod outage;
 mod plain;
 mod presence;
+mod property;
 mod pusher;
 mod pusher_js;
 mod reload;

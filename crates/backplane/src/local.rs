@@ -335,7 +335,7 @@ impl Inner {
     }
 
     fn counts(&self, channel: &ChannelKey) -> ChannelCounts {
-        let (_, live) = self.topics.told_and_live(channel);
+        let live = self.topics.live(channel);
         let waits = self.occupied.get(&channel.app).is_some_and(|occupied| occupied.contains_key(&channel.name));
         let members = self.topics.find(channel).and_then(|id| self.rosters.get(&id));
         let users = members.map_or(0, |members| members.users.len() as u64);

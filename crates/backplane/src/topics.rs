@@ -602,20 +602,20 @@ impl Topics {
         })
     }
 
-    /// What the store has of this node for a channel, and what is so.
-    pub(crate) fn told_and_live(&self, channel: &ChannelKey) -> (u32, u32) {
+    /// Admitted subscriptions of a channel on this node.
+    pub(crate) fn live(&self, channel: &ChannelKey) -> u32 {
         let slot = self.by_channel.get(channel).and_then(|id| self.slots.get(id.slot as usize));
         let topic = slot.and_then(|slot| slot.topic.as_ref());
-        topic.and_then(|topic| topic.occupancy.as_ref()).map_or((0, 0), Occupancy::told_and_live)
+        topic.and_then(|topic| topic.occupancy.as_ref()).map_or(0, Occupancy::live)
     }
 
-    /// All channels of an app of which the store does not have what is so.
-    pub(crate) fn out_of_step(&self, app: &str) -> Vec<(Arc<ChannelKey>, (u32, u32))> {
+    /// All channels of an app of which the store may not have what is so, and this node's subscriptions of them.
+    pub(crate) fn out_of_step(&self, app: &str) -> Vec<(Arc<ChannelKey>, u32)> {
         let topics = self.slots.iter().filter_map(|slot| slot.topic.as_ref());
         let of_app = topics.filter(|topic| *topic.channel.app == *app);
-        let counted =
-            of_app.filter_map(|topic| Some((topic.channel.clone(), topic.occupancy.as_ref()?.told_and_live())));
-        counted.filter(|(_, (told, live))| told != live).collect()
+        let counted = of_app.filter_map(|topic| Some((topic, topic.occupancy.as_ref()?)));
+        let behind = counted.filter(|(_, occupancy)| !occupancy.is_told());
+        behind.map(|(topic, occupancy)| (topic.channel.clone(), occupancy.live())).collect()
     }
 
     /// All that is to be sent since the last call, in commands of at most 1,000 names.

@@ -242,7 +242,7 @@ impl Listener {
         let channels = match question {
             Question::Channels(channels) => {
                 let own = |channel: Arc<model::ChannelKey>| {
-                    let own = self.topics.told_and_live(&channel);
+                    let own = self.topics.live(&channel);
                     (channel, own)
                 };
                 channels.into_iter().map(own).collect()

@@ -17,24 +17,29 @@ use crate::{ChannelCounts, QueryError};
 /// Fields of one step through a hash, and commands of one pipeline.
 const STEP: usize = 1_000;
 
-/// What the store has of this node for a channel, and what is so.
-pub(super) type Own = (u32, u32);
+/// This node's own subscriptions of a channel.
+pub(super) type Own = u32;
 
 impl Store {
+    /// The others' parts as the store has them, and this node's own as it is: both in one reading, so that nothing counts
+    /// twice or not at all while it is being told.
     pub(super) async fn counts(&self, channels: Vec<(Arc<ChannelKey>, Own)>) -> Result<Vec<ChannelCounts>, QueryError> {
-        let store = self.keys.store();
+        let (store, inc) = (self.keys.store(), self.incarnation());
         let mut counts = Vec::with_capacity(channels.len());
         for step in channels.chunks(STEP / 2) {
             let mut pipeline = redis::Pipeline::with_capacity(step.len() * 2);
             for (channel, _) in step {
-                let (app, name) = (keys::encoded(&channel.app), keys::encoded(channel.name.as_str()));
-                pipeline.cmd("HGET").arg(format!("{store}:a:{app}")).arg(&name);
-                pipeline.cmd("HLEN").arg(format!("{store}:u:{app}:{name}"));
+                let channel = Keys::channel(channel);
+                pipeline.cmd("HGETALL").arg(format!("{store}:c:{channel}"));
+                pipeline.cmd("HLEN").arg(format!("{store}:u:{channel}"));
             }
             let answers = self.ask(&pipeline, step.len() * 2).await?;
             for (pair, (_, own)) in answers.chunks_exact(2).zip(step) {
-                let subscriptions = adjusted(number(&pair[0]).unwrap_or(0), *own);
-                counts.push(ChannelCounts { subscriptions, users: number(&pair[1]).unwrap_or(0) });
+                let parts = fields(&pair[0]).unwrap_or_default();
+                let others = parts.chunks_exact(2).filter(|part| part[0] != inc);
+                let others: u64 = others.filter_map(|part| part[1].parse::<u64>().ok()).sum();
+                let users = number(&pair[1]).unwrap_or(0);
+                counts.push(ChannelCounts { subscriptions: others + u64::from(*own), users });
             }
         }
         Ok(counts)
@@ -47,24 +52,24 @@ impl Store {
         name_prefix: String,
         own: Vec<(Arc<ChannelKey>, Own)>,
     ) -> Result<Vec<(ChannelName, ChannelCounts)>, QueryError> {
-        let mut sums = self.sums(&app, &name_prefix).await?;
-        for (channel, own) in own.into_iter().filter(|(channel, _)| channel.name.as_str().starts_with(&name_prefix)) {
-            let sum = sums.entry(channel.name.clone()).or_default();
-            *sum = adjusted(*sum, own);
+        let sums = self.sums(&app, &name_prefix).await?;
+        let counted = |(name, subscriptions)| (name, ChannelCounts { subscriptions, users: 0 });
+        let mut all: HashMap<_, _> = sums.into_iter().map(counted).collect();
+        let of_presence = all.keys().filter(|name| name.kind().access == Access::Presence);
+        let mut exact: HashMap<_, _> =
+            of_presence.map(|name| (Arc::new(ChannelKey { app: app.clone(), name: name.clone() }), None)).collect();
+        let begins_so = |(channel, _): &(Arc<ChannelKey>, Own)| channel.name.as_str().starts_with(&name_prefix);
+        exact.extend(own.into_iter().filter(begins_so).map(|(channel, own)| (channel, Some(own))));
+        let asked: Vec<_> = exact.iter().map(|(channel, own)| (channel.clone(), own.unwrap_or(0))).collect();
+        for ((channel, own), counts) in exact.iter().zip(self.counts(asked).await?) {
+            let known = all.entry(channel.name.clone()).or_default();
+            known.users = counts.users;
+            if own.is_some() {
+                known.subscriptions = counts.subscriptions;
+            }
         }
-        sums.retain(|_, sum| *sum > 0);
-        let of_presence: Vec<_> = sums.keys().filter(|name| name.kind().access == Access::Presence).cloned().collect();
-        let keys: Vec<_> = of_presence
-            .iter()
-            .map(|name| (Arc::new(ChannelKey { app: app.clone(), name: name.clone() }), (0, 0)))
-            .collect();
-        let users = self.counts(keys).await?;
-        let users: HashMap<_, _> = of_presence.into_iter().zip(users.into_iter().map(|counts| counts.users)).collect();
-        let counted = sums.into_iter().map(|(name, subscriptions)| {
-            let users = users.get(&name).copied().unwrap_or(0);
-            (name, ChannelCounts { subscriptions, users })
-        });
-        Ok(counted.collect())
+        all.retain(|_, counts| counts.subscriptions > 0);
+        Ok(all.into_iter().collect())
     }
 
     /// Subscriptions of an app's channels whose names begin so, read in steps: no call holds Redis up.
@@ -119,9 +124,4 @@ impl Store {
         });
         refused.map_or(Ok(answers), |words| Err(QueryError::Refused(words)))
     }
-}
-
-/// A sum of all nodes in which this node's part is `told`, when it really is `live`.
-fn adjusted(sum: u64, (told, live): Own) -> u64 {
-    (sum.saturating_sub(told.into())) + u64::from(live)
 }

@@ -48,7 +48,7 @@ impl Occupancy {
             return None;
         }
         // Whoever waits for his admission makes a channel occupied: it is so before he hears that he is in.
-        let n = if wanted { self.live.load(Relaxed).max(1) } else { 0 };
+        let n = if wanted { self.live().max(1) } else { 0 };
         let edge = self.told.is_none_or(|told| (told == 0) != (n == 0));
         let old = self.told_at.is_some_and(|at| now.saturating_duration_since(at) >= REFRESH_EVERY);
         let due = beat && wanted && (self.announce || old || self.told != Some(n));
@@ -97,9 +97,13 @@ impl Occupancy {
         self.told == Some(0) && self.under_way.is_none()
     }
 
-    /// What the store has for this node, and what is so.
-    pub(crate) fn told_and_live(&self) -> (u32, u32) {
-        (self.told.unwrap_or(0), self.live.load(Relaxed))
+    pub(crate) fn live(&self) -> u32 {
+        self.live.load(Relaxed)
+    }
+
+    /// The store has what is so, as far as is known.
+    pub(crate) fn is_told(&self) -> bool {
+        self.under_way.is_none() && self.told == Some(self.live())
     }
 }
 

@@ -1,0 +1,175 @@
+//! Random comings and goings over two nodes, against a model: at the end everybody agrees on who is where, and whoever
+//! looked on meanwhile saw each user come once and go once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::http::APPLICATION;
+use crate::support::prelude::*;
+
+const PUBLIC: [&str; 3] = ["news", "cache-price", "private-orders"];
+const ROOMS: [&str; 2] = ["presence-a", "presence-b"];
+const USERS: [&str; 4] = ["ann", "bob", "cy", "dee"];
+const CLIENTS: usize = 12;
+const STEPS: usize = 400;
+
+/// xorshift64*: the same steps for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.roll(of.len())]
+    }
+}
+
+/// A client and what it should be subscribed to; in rooms as whom.
+struct Guest {
+    client: Client,
+    channels: BTreeMap<&'static str, Option<&'static str>>,
+}
+
+impl Guest {
+    fn new(node: &Node) -> Self {
+        Self { client: Client::connect(node), channels: BTreeMap::new() }
+    }
+
+    fn act(&mut self, dice: &mut Dice) {
+        match dice.roll(6) {
+            0 | 1 => {
+                let channel = dice.pick(&PUBLIC);
+                self.client.ask(channel);
+                self.channels.entry(channel).or_insert(None);
+            }
+            2 | 3 => {
+                let (room, user) = (dice.pick(&ROOMS), dice.pick(&USERS));
+                self.client.ask_to_enter(room, user);
+                // Who is in already stays who he was.
+                self.channels.entry(room).or_insert(Some(user));
+            }
+            _ => {
+                let channel = if dice.roll(2) == 0 { dice.pick(&PUBLIC) } else { dice.pick(&ROOMS) };
+                self.client.unsubscribe(channel);
+                self.channels.remove(channel);
+            }
+        }
+    }
+}
+
+/// Subscriptions by channel, and users by room.
+#[derive(PartialEq, Debug, Default)]
+struct Picture {
+    subscriptions: BTreeMap<String, u64>,
+    users: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Picture {
+    fn of_model(guests: &[Guest]) -> Self {
+        let mut picture = Self::default();
+        for (channel, user) in guests.iter().flat_map(|guest| &guest.channels) {
+            *picture.subscriptions.entry((*channel).to_owned()).or_default() += 1;
+            if let Some(user) = user {
+                picture.users.entry((*channel).to_owned()).or_default().insert((*user).to_owned());
+            }
+        }
+        picture
+    }
+
+    /// As a node answers, without the two that look on.
+    fn of_node(node: &Node) -> Self {
+        let ask = |call: &str, parameters: &[(&str, &str)]| -> Value {
+            let answer = APPLICATION.get(node.address, call, parameters);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            serde_json::from_str(&answer.body).expect("JSON")
+        };
+        let mut picture = Self::default();
+        let channels = ask("channels", &[("info", "subscription_count")]);
+        for (channel, info) in channels["channels"].as_object().expect("channels") {
+            let watchers = if ROOMS.contains(&&**channel) { 2 } else { 0 };
+            let n = info["subscription_count"].as_u64().expect("a number") - watchers;
+            if n > 0 {
+                picture.subscriptions.insert(channel.clone(), n);
+            }
+        }
+        for room in ROOMS {
+            let users = ask(&format!("channels/{room}/users"), &[]);
+            let users = users["users"].as_array().expect("users").iter();
+            let users: BTreeSet<String> =
+                users.map(|user| user["id"].as_str().expect("an id").to_owned()).filter(|id| id != "watcher").collect();
+            if !users.is_empty() {
+                picture.users.insert(room.to_owned(), users);
+            }
+        }
+        picture
+    }
+}
+
+/// What somebody who looked on all the time was told of a room.
+fn seen(watcher: &mut Client) -> BTreeMap<String, BTreeSet<String>> {
+    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for message in watcher.ping() {
+        let user = message.data()["user_id"].as_str().unwrap_or_default().to_owned();
+        let room = rooms.entry(message.channel.clone()).or_default();
+        match &*message.event {
+            "pusher_internal:member_added" => assert!(room.insert(user), "came twice: {:?}", message.raw),
+            "pusher_internal:member_removed" => assert!(room.remove(&user), "went twice: {:?}", message.raw),
+            _ => panic!("{:?}", message.raw),
+        }
+    }
+    rooms.retain(|_, users| !users.is_empty());
+    rooms
+}
+
+fn run(nodes: &[Node], seed: u64) {
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let mut watchers: Vec<Client> = nodes.iter().cycle().take(2).map(Client::connect).collect();
+    for (room, watcher) in ROOMS.iter().flat_map(|room| (0..2).map(move |watcher| (room, watcher))) {
+        watchers[watcher].enter(room, "watcher");
+    }
+    let mut guests: Vec<Guest> = (0..CLIENTS).map(|number| Guest::new(&nodes[number % nodes.len()])).collect();
+    for _ in 0..STEPS {
+        let number = dice.roll(CLIENTS);
+        if dice.roll(15) == 0 {
+            // The old line is cut without a word.
+            guests[number] = Guest::new(&nodes[dice.roll(nodes.len())]);
+        } else {
+            guests[number].act(&mut dice);
+        }
+        if dice.roll(10) == 0 {
+            guests[number].client.ping();
+        }
+    }
+    let expected = Picture::of_model(&guests);
+    for node in nodes {
+        until(&format!("seed {seed}: {expected:?}; now {:?}", Picture::of_node(node)), || {
+            (Picture::of_node(node) == expected).then_some(())
+        });
+    }
+    for watcher in &mut watchers {
+        assert_eq!(seen(watcher), expected.users, "seed {seed}");
+    }
+    drop(guests);
+    let gone = Picture::default();
+    for node in nodes {
+        until("everybody is gone", || (Picture::of_node(node) == gone).then_some(()));
+    }
+}
+
+#[test]
+fn two_nodes_agree_with_a_model_after_random_comings_and_goings() {
+    let cluster = Cluster::start(2);
+    for seed in [1, 20_261_121, 0xFAFA_FAFA] {
+        run(&cluster.nodes, seed);
+    }
+}
+
+#[test]
+fn a_node_alone_agrees_with_a_model_after_random_comings_and_goings() {
+    run(&[Node::start("", &[])], 7);
+}
