@@ -8,21 +8,23 @@
 //! Invariant: a worker gets a channel's messages if and only if its bit is set, and the bit is set where an `Admit` is queued.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Access, Broadcast, ChannelKey, Delivery, Reason, UserId};
+use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
 
-use crate::attendance::Attendance;
 use crate::roster::{About, Change, Operation, Snapshot, Version};
-use crate::{Ask, Cached, Item, SubscriptionRef, Workers};
-use cache::{Cache, Kept};
+use crate::{Ask, Cached, Item, Workers};
+use cache::Kept;
 use occupancy::Occupancy;
+pub(crate) use topic::Heard;
+use topic::{State, Topic, Waiting};
 
 pub(crate) mod cache;
 mod occupancy;
 #[cfg(test)]
 mod tests;
+mod topic;
 
 /// Names in one command.
 const NAMES_MAX: usize = 1_000;
@@ -67,105 +69,6 @@ pub(crate) enum Answer {
     Noted,
     /// No answer, or an error: it may have happened.
     Failed,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Not listened to, and nothing in flight. Kept only while the store is owed an exit, or Redis refused it.
-    Idle,
-    /// A subscribe is in flight, or waits for the link.
-    Asking,
-    Live,
-    /// Nobody here wants it any more, and it is still listened to until this time.
-    Lingering(Instant),
-    /// An unsubscribe is in flight.
-    Leaving,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    worker: usize,
-    subscription: SubscriptionRef,
-    user: Option<UserId>,
-    /// It is admitted with the members.
-    roster: bool,
-}
-
-#[derive(Debug)]
-struct Topic {
-    channel: Arc<ChannelKey>,
-    state: State,
-    /// The workers that have an admitted subscription, a bit each.
-    workers: u64,
-    waiting: Vec<Waiting>,
-    /// On presence channels, and on those of signed-in users.
-    attendance: Option<Box<Attendance>>,
-    /// Not on channels of users: they are nobody's to count.
-    occupancy: Option<Occupancy>,
-    /// On cache channels.
-    cache: Option<Box<Cache>>,
-    /// Was heard before the link was lost and is not yet again.
-    restoring: bool,
-    /// Redis refused it last.
-    refused: bool,
-}
-
-impl Topic {
-    fn is_unwanted(&self) -> bool {
-        self.workers == 0 && self.waiting.is_empty()
-    }
-
-    fn is_heard(&self) -> bool {
-        matches!(self.state, State::Live | State::Lingering(_))
-    }
-
-    fn stop_listening(&mut self) {
-        self.attendance.iter_mut().for_each(|attendance| attendance.stop_listening());
-        self.cache.iter_mut().for_each(|cache| cache.stop_listening());
-    }
-
-    fn lose_link(&mut self) {
-        self.attendance.iter_mut().for_each(|attendance| attendance.lose_link());
-        self.occupancy.iter_mut().for_each(Occupancy::lose_link);
-        self.cache.iter_mut().for_each(|cache| cache.lose_link());
-    }
-
-    /// Nothing is owed to the store.
-    fn is_settled(&self) -> bool {
-        self.attendance.as_ref().is_none_or(|attendance| attendance.is_empty())
-            && self.occupancy.as_ref().is_none_or(Occupancy::is_over)
-    }
-
-    /// Whoever comes has to wait for the store.
-    fn holds_back(&self) -> bool {
-        self.occupancy.as_ref().is_some_and(Occupancy::holds_back)
-            || self.cache.as_ref().is_some_and(|cache| !cache.is_known())
-    }
-}
-
-/// How many channels have a subscription on this node, by app and kind. Shared with whoever makes the metrics text.
-#[derive(Default, Debug)]
-pub(crate) struct Heard(Mutex<HashMap<(Arc<str>, &'static str), u64>>);
-
-impl Heard {
-    pub(crate) fn counts(&self) -> Vec<((Arc<str>, &'static str), u64)> {
-        self.lock().iter().map(|(key, n)| (key.clone(), *n)).collect()
-    }
-
-    /// A topic's mask of workers has changed.
-    fn note(&self, channel: &ChannelKey, before: u64, after: u64) {
-        if (before == 0) == (after == 0) {
-            return;
-        }
-        let mut counts = self.lock();
-        let count = counts.entry((channel.app.clone(), channel.name.kind().label())).or_default();
-        *count = if after == 0 { count.saturating_sub(1) } else { *count + 1 };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, &'static str), u64>> {
-        // Nothing under it can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Of whom the store is to be told.
@@ -651,18 +554,7 @@ impl Topics {
         });
         let place = &mut self.slots[slot as usize];
         let id = TopicId { slot, generation: place.generation };
-        let kind = channel.name.kind();
-        place.topic = Some(Topic {
-            occupancy: (kind.access != Access::User).then(Occupancy::default),
-            cache: kind.cache.then(Box::default),
-            channel: channel.clone(),
-            state: State::Idle,
-            workers: 0,
-            waiting: Vec::new(),
-            attendance: None,
-            restoring: false,
-            refused: false,
-        });
+        place.topic = Some(Topic::new(channel.clone()));
         self.by_channel.insert(channel.clone(), id);
         id
     }

@@ -6,6 +6,7 @@ use model::{ChannelName, Event, RawJson, Refusal};
 
 use super::*;
 use crate::AskMember;
+use crate::SubscriptionRef;
 
 const LINGER: Duration = Duration::from_secs(2);
 
