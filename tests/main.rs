@@ -1,5 +1,6 @@
 //! Black-box tests of the whole: real nodes, real Redis, real clients. And `tidy`, which tests the house itself.
 
+mod api;
 mod bad_input;
 mod cluster;
 mod commands;
@@ -24,3 +25,4 @@ mod tidy;
 mod tls;
 mod traps;
 mod users;
+mod webhooks;

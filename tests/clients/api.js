@@ -6,6 +6,8 @@
 //   {"do":"count","channel","publisher","first","count"}   so many events OrderShipped, numbered, one after the other
 //   {"do":"to_user","user","event","data"}   {"do":"terminate","user"}
 //   {"do":"batch","batch":[{"channel","name","data",("socket_id")}]}
+//   {"do":"get","path",("params")}   {"do":"publish","channels","event","data","info"}
+//   {"do":"webhook","headers","body"}   body: {"valid","events","time"} of the SDK's webhook
 //   {"do":"authorize","socket_id","channel",("user")}   body: the answer of an application's auth endpoint
 'use strict';
 
@@ -30,6 +32,14 @@ const verbs = {
   },
   to_user: ({ user, event, data }) => pusher.sendToUser(user, event, data),
   terminate: ({ user }) => pusher.terminateUserConnections(user),
+  get: ({ path, params }) => pusher.get({ path, params }),
+  publish: ({ channels, event, data, info }) => pusher.trigger(channels, event, data, { info }),
+  webhook: async ({ headers, body }) => {
+    const webhook = pusher.webhook({ headers, rawBody: body });
+    return webhook.isValid()
+      ? { valid: true, events: webhook.getEvents(), time: webhook.getTime().getTime() }
+      : { valid: false };
+  },
   batch: ({ batch }) => pusher.triggerBatch(batch),
   authorize: async ({ socket_id, channel, user }) => pusher.authorizeChannel(socket_id, channel, user),
 };

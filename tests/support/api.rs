@@ -35,6 +35,22 @@ impl Api {
         self.done();
     }
 
+    /// Makes a call and checks that it was answered 200; the JSON of the answer.
+    pub(crate) fn ask(&mut self, call: Value) -> Value {
+        let (status, body) = self.try_call(call);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// Makes a call; status and body of the answer.
+    pub(crate) fn try_call(&mut self, call: Value) -> (u64, String) {
+        self.begin(&call);
+        let line = self.0.line().expect("the SDK is still there");
+        let answer: Value = serde_json::from_str(&line).expect("a JSON line");
+        let body = answer["body"].as_str().expect("a body").to_owned();
+        (answer["status"].as_u64().expect("a status"), body)
+    }
+
     /// Makes a call and does not wait.
     pub(crate) fn begin(&mut self, call: &Value) {
         self.0.tell(&call.to_string());

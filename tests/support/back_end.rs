@@ -21,7 +21,12 @@ struct State {
 impl BackEnd {
     /// One that takes requests and says nothing until it is given an answer.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(0)
+    }
+
+    /// The same on a port that was free a moment ago.
+    pub(crate) fn on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = state.clone();

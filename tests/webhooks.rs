@@ -1,0 +1,338 @@
+//! Webhooks: what happens is told to an application's endpoint, signed, in order, and until it is received.
+
+use crate::support::back_end::BackEnd;
+use crate::support::ports;
+use crate::support::prelude::*;
+
+const ALL: &str =
+    "channel_occupied,channel_vacated,member_added,member_removed,client_event,cache_miss,subscription_count";
+
+/// An application's endpoint, and what it was told.
+struct Endpoint {
+    back_end: BackEnd,
+    told: Vec<Told>,
+}
+
+/// One request.
+struct Told {
+    head: String,
+    body: String,
+    /// The status line with which it was answered is the endpoint's at that moment.
+    events: Vec<Value>,
+}
+
+impl Told {
+    fn header(&self, name: &str) -> &str {
+        let line = self.head.lines().find_map(|line| {
+            let (known, value) = line.split_once(": ")?;
+            known.eq_ignore_ascii_case(name).then_some(value)
+        });
+        line.unwrap_or_else(|| panic!("no {name} in {}", self.head))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.header("x-fanfare-event-id").split(',').map(str::to_owned).collect()
+    }
+}
+
+impl Endpoint {
+    /// One that says 200.
+    fn start() -> Self {
+        Self::of(BackEnd::start())
+    }
+
+    fn of(back_end: BackEnd) -> Self {
+        let endpoint = Self { back_end, told: Vec::new() };
+        endpoint.says("200 OK");
+        endpoint
+    }
+
+    fn says(&self, status: &str) {
+        self.back_end.answers(status, "Connection: close\r\n", "");
+    }
+
+    fn url(&self) -> String {
+        self.back_end.url("/hooks?x=1")
+    }
+
+    /// All events so far, in the order in which they came.
+    fn events(&mut self) -> Vec<Value> {
+        for request in self.back_end.asked() {
+            let (head, body) = request.split_once("\r\n\r\n").expect("a whole request");
+            let parsed: Value = serde_json::from_str(body).expect("JSON");
+            let events = parsed["events"].as_array().expect("events").clone();
+            self.told.push(Told { head: head.to_owned(), body: body.to_owned(), events });
+        }
+        self.told.iter().flat_map(|told| told.events.clone()).collect()
+    }
+
+    /// Waits for so many events.
+    fn wait_for(&mut self, count: usize) -> Vec<Value> {
+        until(&format!("{count} events"), || Some(self.events()).filter(|events| events.len() >= count))
+    }
+}
+
+/// The settings of a webhook of the main app.
+fn hook<'a>(url: &'a str, events: &'a str) -> [(&'static str, &'a str); 2] {
+    [("FANFARE_APPS__MAIN__WEBHOOKS__HOOK__URL", url), ("FANFARE_APPS__MAIN__WEBHOOKS__HOOK__EVENTS", events)]
+}
+
+fn whisper(client: &mut Client, channel: &str, number: usize) {
+    client.socket.send(&json!({ "event": "client-n", "channel": channel, "data": number }).to_string());
+}
+
+/// Whatever each kind says beside its name and channel.
+fn each_kind_is_told(node: &Node, endpoint: &mut Endpoint) {
+    let mut ann = Client::present(node, "presence-room", "ann");
+    ann.subscribe("cache-price");
+    ann.until("pusher:cache_miss");
+    ann.socket.send(r#"{"event":"client-x","channel":"presence-room","data":{"a":1.0}}"#);
+    ann.subscribe("news");
+    let id = ann.id.clone();
+    drop(ann);
+    let events = endpoint.wait_for(12);
+    let of =
+        |channel: &str| -> Vec<Value> { events.iter().filter(|event| event["channel"] == channel).cloned().collect() };
+    let event = |name: &str, channel: &str| json!({ "name": name, "channel": channel });
+    let member = |name: &str| json!({ "name": name, "channel": "presence-room", "user_id": "ann" });
+    let count =
+        |channel: &str, n: u32| json!({ "name": "subscription_count", "channel": channel, "subscription_count": n });
+    let said = json!({ "name": "client_event", "channel": "presence-room", "event": "client-x", "data": { "a": 1.0 },
+        "socket_id": id, "user_id": "ann" });
+    let room = of("presence-room");
+    assert_eq!(room[0], event("channel_occupied", "presence-room"), "{room:#?}");
+    for expected in [member("member_added"), said, member("member_removed"), event("channel_vacated", "presence-room")]
+    {
+        assert!(room.contains(&expected), "no {expected} in {room:#?}");
+    }
+    let place = |events: &[Value], name: &str| events.iter().position(|event| event["name"] == name);
+    assert!(place(&room, "member_added") < place(&room, "client_event"), "{room:#?}");
+    assert!(place(&room, "client_event") < place(&room, "member_removed"), "{room:#?}");
+    let price = of("cache-price");
+    assert!(price.contains(&event("cache_miss", "cache-price")), "{price:#?}");
+    assert!(price.contains(&count("cache-price", 1)), "{price:#?}");
+    let news = of("news");
+    assert_eq!(news[0], event("channel_occupied", "news"), "{news:#?}");
+    assert!(news.contains(&count("news", 1)) && news.contains(&count("news", 0)), "{news:#?}");
+    assert!(news.contains(&event("channel_vacated", "news")), "{news:#?}");
+}
+
+#[test]
+fn each_kind_is_told_on_the_local_backplane() {
+    let mut endpoint = Endpoint::start();
+    let url = endpoint.url();
+    let mut node = Node::start("", &hook(&url, ALL));
+    each_kind_is_told(&node, &mut endpoint);
+    node.assert_well();
+}
+
+#[test]
+fn each_kind_is_told_on_redis_and_the_sdk_takes_every_request() {
+    let mut endpoint = Endpoint::start();
+    let url = endpoint.url();
+    let cluster = Cluster::with(1, &hook(&url, ALL));
+    each_kind_is_told(&cluster.nodes[0], &mut endpoint);
+    let mut api = Api::of(&cluster.nodes[0]);
+    for told in &endpoint.told {
+        let headers = json!({ "content-type": told.header("content-type"), "x-pusher-key": told.header("x-pusher-key"),
+            "x-pusher-signature": told.header("x-pusher-signature") });
+        let answer = api.ask(json!({ "do": "webhook", "headers": headers, "body": told.body }));
+        assert_eq!((&answer["valid"], &answer["events"]), (&json!(true), &json!(told.events)), "{}", told.body);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let time = answer["time"].as_u64().unwrap();
+        assert!(now - 60_000 < time && time <= now, "{time} is not about {now}");
+        let forged = json!({ "do": "webhook", "headers": headers, "body": told.body.replace("channel", "chanel") });
+        assert_eq!(api.ask(forged)["valid"], json!(false));
+        assert!(told.head.starts_with("POST /hooks?x=1 HTTP/1.1\r\n"), "{}", told.head);
+    }
+}
+
+#[test]
+fn a_cluster_tells_each_thing_once_wherever_it_happened() {
+    let mut endpoint = Endpoint::start();
+    let url = endpoint.url();
+    let mut cluster = Cluster::with(2, &hook(&url, "channel_occupied,client_event"));
+    let mut one = Client::on(&cluster.nodes[0], "private-x");
+    let mut two = Client::on(&cluster.nodes[1], "private-x");
+    for number in 0..20 {
+        let (sender, listener) = if number % 2 == 0 { (&mut one, &mut two) } else { (&mut two, &mut one) };
+        whisper(sender, "private-x", number);
+        listener.until("client-n");
+    }
+    let events = endpoint.wait_for(21);
+    let mut said: Vec<u64> = events.iter().filter_map(|event| event["data"].as_u64()).collect();
+    assert_eq!(events[0]["name"], "channel_occupied");
+    assert_eq!((events.len(), said.len()), (21, 20), "{events:#?}");
+    said.sort_unstable();
+    assert_eq!(said, (0..20).collect::<Vec<_>>());
+    let mut ids: Vec<String> = endpoint.told.iter().flat_map(Told::ids).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 21, "each event has an id of its own");
+    let sent: f64 = cluster.nodes.iter().map(|node| node.metric("fanfare_webhooks_sent_total", &[])).sum();
+    assert_eq!(sent, 21.0);
+    cluster.nodes.iter_mut().for_each(Node::assert_well);
+}
+
+/// `down`: an endpoint on this port is not there at first, or says no.
+fn nothing_is_lost_and_the_order_is_kept(settings: &[(&str, &str)], redis: bool, mut up: impl FnMut() -> Endpoint) {
+    let (cluster, node);
+    let node = if redis {
+        cluster = Cluster::with(1, settings);
+        &cluster.nodes[0]
+    } else {
+        node = Node::start("", settings);
+        &node
+    };
+    let channels = ["private-a", "private-b", "private-c"];
+    let mut client = Client::connect(node);
+    channels.iter().for_each(|channel| _ = client.subscribe(channel));
+    for number in 0..60 {
+        whisper(&mut client, channels[number % 3], number);
+        if number % 9 == 8 {
+            // Client events have a limit a second, which is not what is asked here.
+            client.ping();
+        }
+    }
+    until("a request has failed", || (node.metric("fanfare_webhooks_failed_total", &[]) >= 3.0).then_some(()));
+    assert!(node.metric("fanfare_webhooks_queue_age_seconds", &[]) > 0.0);
+    assert_eq!(node.metric("fanfare_webhooks_sent_total", &[]), 0.0);
+    let mut endpoint = up();
+    endpoint.wait_for(60);
+    until("all are received", || (node.metric("fanfare_webhooks_sent_total", &[]) == 60.0).then_some(()));
+    let events = endpoint.events();
+    for (at, channel) in channels.iter().enumerate() {
+        let said: Vec<usize> = events
+            .iter()
+            .filter(|event| event["channel"] == **channel)
+            .map(|event| event["data"].as_u64().unwrap() as usize)
+            .collect();
+        assert_eq!(said, (0..60).filter(|number| number % 3 == at).collect::<Vec<_>>(), "{channel}");
+    }
+    assert_eq!(node.metric("fanfare_webhooks_lost_total", &[]), 0.0);
+    assert!(node.metric("fanfare_webhooks_retried_total", &[]) >= 3.0);
+    until("nothing waits", || (node.metric("fanfare_webhooks_queue_age_seconds", &[]) == 0.0).then_some(()));
+    let complaints = node.log().into_iter().filter(|line| line.contains("a webhook is not received")).count();
+    assert_eq!(complaints, 1, "an endpoint is complained of once a minute");
+    assert!(!node.log().iter().any(|line| line.contains("/hooks")), "the path may hold a token");
+}
+
+const MANY: (&str, &str) = ("FANFARE_APPS__MAIN__CLIENT_EVENTS_PER_SECOND", "0");
+
+#[test]
+fn an_endpoint_that_was_not_there_is_told_everything_in_order() {
+    let port = ports::free();
+    let url = format!("http://127.0.0.1:{port}/hooks");
+    let settings = [&hook(&url, "client_event")[..], &[MANY]].concat();
+    nothing_is_lost_and_the_order_is_kept(&settings, false, || Endpoint::of(BackEnd::on(port)));
+}
+
+#[test]
+fn an_endpoint_that_fails_is_told_again_on_redis() {
+    let endpoint = Endpoint::start();
+    endpoint.says("500 Internal Server Error");
+    let url = endpoint.url();
+    let settings = [&hook(&url, "client_event")[..], &[MANY]].concat();
+    let mut endpoint = Some(endpoint);
+    nothing_is_lost_and_the_order_is_kept(&settings, true, || {
+        let endpoint = endpoint.take().expect("up once");
+        // What it refused does not count.
+        endpoint.back_end.asked();
+        endpoint.says("202 Accepted");
+        endpoint
+    });
+}
+
+#[test]
+fn what_no_one_takes_in_time_is_lost_counted_and_makes_room() {
+    let mut endpoint = Endpoint::start();
+    endpoint.says("302 Found");
+    let url = endpoint.url();
+    let settings = [&hook(&url, "client_event")[..], &[("FANFARE_WEBHOOKS__RETRY_SECONDS", "1.5")]].concat();
+    let node = Node::start("", &settings);
+    let mut client = Client::on(&node, "private-x");
+    (0..3).for_each(|number| whisper(&mut client, "private-x", number));
+    let lost = || node.metric("fanfare_webhooks_lost_total", &[("app", "main-id"), ("reason", "expired")]);
+    until("the events are lost", || (lost() == 3.0).then_some(()));
+    let tries = endpoint.events().len();
+    assert!(tries >= 4, "the first events were tried twice at least: {tries}");
+    endpoint.told.clear();
+    endpoint.says("204 No Content");
+    whisper(&mut client, "private-x", 3);
+    assert_eq!(endpoint.wait_for(1)[0]["data"], 3, "what comes after is told");
+    assert_eq!(lost(), 3.0);
+}
+
+#[test]
+fn endpoints_are_told_what_they_asked_for_with_their_headers() {
+    let (mut all, mut some) = (Endpoint::start(), Endpoint::start());
+    let (url, other) = (all.url(), some.url());
+    let of_other = |key: &str| format!("FANFARE_APPS__MAIN__WEBHOOKS__OTHER__{key}");
+    let other = [
+        (of_other("URL"), other.as_str()),
+        (of_other("EVENTS"), "client_event"),
+        (of_other("CHANNEL_PREFIX"), "private-a"),
+        (of_other("CHANNEL_SUFFIX"), "-yes"),
+        (of_other("HEADERS"), "X-Tenant: 7\nAuthorization: Bearer never-in-a-log"),
+    ];
+    let other: Vec<(&str, &str)> = other.iter().map(|(name, value)| (&**name, *value)).collect();
+    let settings = [&hook(&url, ALL)[..], &other, &[("FANFARE_WEBHOOKS__BATCH_EVENTS", "1")]].concat();
+    let node = Node::start("", &settings);
+    let mut client = Client::connect(&node);
+    let channels = ["private-a-no", "private-b-yes", "private-a-yes"];
+    channels.iter().for_each(|channel| _ = client.subscribe(channel));
+    channels.iter().enumerate().for_each(|(number, channel)| whisper(&mut client, channel, number));
+    all.wait_for(9);
+    let events = some.wait_for(1);
+    assert_eq!((events.len(), &events[0]["channel"]), (1, &json!("private-a-yes")));
+    let told = &some.told[0];
+    assert_eq!((told.header("x-tenant"), told.header("authorization")), ("7", "Bearer never-in-a-log"));
+    assert_eq!(told.header("content-type"), "application/json");
+    assert!(all.told.iter().all(|told| told.events.len() == 1 && !told.head.contains("tenant")), "one event a request");
+    assert!(!node.log().iter().any(|line| line.contains("never-in-a-log")));
+}
+
+#[test]
+fn an_endpoint_that_hangs_holds_up_no_other_app() {
+    let (silent, mut well) = (BackEnd::start(), Endpoint::start());
+    let (url, other) = (silent.url("/"), well.url());
+    let settings = [
+        &hook(&url, "client_event")[..],
+        &[
+            MANY,
+            ("FANFARE_APPS__OTHER__WEBHOOKS__HOOK__URL", &*other),
+            ("FANFARE_APPS__OTHER__WEBHOOKS__HOOK__EVENTS", "client_event"),
+        ],
+    ]
+    .concat();
+    let node = Node::start("", &settings);
+    let mut client = Client::on(&node, "private-x");
+    (0..50).for_each(|number| whisper(&mut client, "private-x", number));
+    client.ping();
+    until("the silent endpoint is asked", || (!silent.asked().is_empty()).then_some(()));
+    let mut other = Client::of(&node, node::OTHER_KEY, node::OTHER_SECRET);
+    other.subscribe("private-x");
+    whisper(&mut other, "private-x", 7);
+    assert_eq!(well.wait_for(1)[0]["data"], 7);
+}
+
+#[test]
+fn a_node_that_stops_hands_over_what_it_did_not_tell() {
+    let mut endpoint = Endpoint::start();
+    endpoint.says("503 Service Unavailable");
+    let url = endpoint.url();
+    let mut cluster = Cluster::with(1, &hook(&url, "client_event"));
+    let mut client = Client::on(&cluster.nodes[0], "private-x");
+    (0..5).for_each(|number| whisper(&mut client, "private-x", number));
+    until("a request has failed", || {
+        (cluster.nodes[0].metric("fanfare_webhooks_failed_total", &[]) >= 1.0).then_some(())
+    });
+    cluster.nodes[0].signal("TERM");
+    assert!(cluster.nodes[0].end().success());
+    endpoint.events();
+    endpoint.told.clear();
+    endpoint.says("200 OK");
+    let _next = Node::start(&cluster.redis.url(), &hook(&url, "client_event"));
+    let said: Vec<Value> = endpoint.wait_for(5).iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(said, [0, 1, 2, 3, 4].map(Value::from));
+}
