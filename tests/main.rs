@@ -5,7 +5,11 @@ mod bad_input;
 mod cluster;
 mod commands;
 mod conversation;
+<<<<<<< Updated upstream
 mod frames;
+=======
+mod counts;
+>>>>>>> Stashed changes
 mod gateway_auth;
 mod isolation;
 mod laravel;

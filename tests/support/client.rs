@@ -129,7 +129,7 @@ impl Client {
     /// The signature of a sign-in.
     pub(crate) fn sign_user(&self, user_data: &str) -> String {
         let text = model::auth::user_text(self.id.parse().expect("a socket id of ours"), user_data);
-        format!("{KEY}:{}", model::auth::sign(&model::app::Secret::new(SECRET), text.as_bytes()))
+        format!("{}:{}", self.key, model::auth::sign(&model::app::Secret::new(self.secret), text.as_bytes()))
     }
 
     /// The next message, byte for byte.
