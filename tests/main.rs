@@ -5,11 +5,8 @@ mod bad_input;
 mod cluster;
 mod commands;
 mod conversation;
-<<<<<<< Updated upstream
-mod frames;
-=======
 mod counts;
->>>>>>> Stashed changes
+mod frames;
 mod gateway_auth;
 mod isolation;
 mod laravel;
