@@ -138,6 +138,11 @@ impl Attendance {
         self.locals.values().any(|local| !local.wanted())
     }
 
+    /// The store has all users who are here.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.locals.values().all(|local| local.sockets == 0 || local.registered == Registered::Yes)
+    }
+
     pub(crate) fn users(&self) -> Vec<UserId> {
         self.locals.keys().cloned().collect()
     }

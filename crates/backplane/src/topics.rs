@@ -505,6 +505,16 @@ impl Topics {
         })
     }
 
+    /// The store has all users and channels of this node.
+    pub(crate) fn is_registered(&self) -> bool {
+        let mut topics = self.slots.iter().filter_map(|slot| slot.topic.as_ref());
+        self.store_up
+            && topics.all(|topic| {
+                topic.attendance.as_ref().is_none_or(|attendance| attendance.is_registered())
+                    && topic.occupancy.as_ref().is_none_or(|occupancy| occupancy.is_registered(!topic.is_unwanted()))
+            })
+    }
+
     /// Admitted subscriptions of a channel on this node.
     pub(crate) fn live(&self, channel: &ChannelKey) -> u32 {
         let slot = self.by_channel.get(channel).and_then(|id| self.slots.get(id.slot as usize));

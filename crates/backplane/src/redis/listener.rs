@@ -131,6 +131,7 @@ impl Listener {
             self.topics.sweep(now);
             if now >= next_beat {
                 self.topics.beat(now);
+                self.retire();
                 next_beat = now + self.settings.presence_heartbeat;
             }
             self.send();
@@ -233,6 +234,13 @@ impl Listener {
                 live.reader = None;
             }
             _ => {}
+        }
+    }
+
+    fn retire(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        if live.store.has_replaced() && self.topics.is_registered() {
+            live.tasks.spawn(live.store.clone().retire());
         }
     }
 

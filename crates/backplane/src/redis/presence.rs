@@ -3,7 +3,7 @@
 //! Redis keeps, a user and channel, through how many nodes he is present; a node tells it only its own first and last
 //! socket of a user. What lives is an incarnation: it beats, and one that is silent for too long is reaped by whoever sees
 //! it. An incarnation that Redis does not know may not write; the node then takes a new one and tells everything anew.
-//! (The old one is left to expire; taking it back at once, RETIRE, is not built yet.)
+//! What stands under the old one is taken out after that.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -36,6 +36,9 @@ pub(super) struct Registration {
     counter: u64,
     /// The server's run id when it was made; empty: not registered yet.
     run: String,
+    /// Names that it had before and that may still stand in Redis: after a restart from an old snapshot they hold users
+    /// who have left since.
+    replaced: Vec<String>,
 }
 
 /// The presence side of one link.
@@ -144,9 +147,26 @@ impl Store {
     }
 
     pub(super) fn renew(&self) {
+        let replaced = self.incarnation();
         let mut registration = self.lock();
         registration.counter += 1;
         registration.run.clear();
+        registration.replaced.push(replaced);
+    }
+
+    pub(super) fn has_replaced(&self) -> bool {
+        !self.lock().replaced.is_empty()
+    }
+
+    /// Takes out what stands under names that this node had before. Only once everything stands under the new one: so
+    /// nobody who is still here leaves.
+    pub(super) async fn retire(self: Arc<Self>) {
+        let replaced = std::mem::take(&mut self.lock().replaced);
+        for old in replaced {
+            if !self.take_out(&old, None).await {
+                self.lock().replaced.push(old);
+            }
+        }
     }
 
     /// True when the node took a new incarnation since its last success; `None` when there was no answer.
@@ -207,30 +227,36 @@ impl Store {
         }
     }
 
-    /// Takes the users of a dead incarnation out, as long as Redis says that it is dead. Returns its name.
+    /// Takes what a dead incarnation left out, as long as Redis says that it is dead. Returns its name.
     pub(super) async fn reap(self: Arc<Self>, dead: String) -> String {
         tokio::time::sleep(Duration::from_micros(random() % REAP_WAIT.as_micros() as u64)).await;
+        self.take_out(&dead, Some(self.settings.presence_dead_after)).await;
+        dead
+    }
+
+    /// `silent_for`: only if it is dead by that. False when there was no answer; the next beat lists it again.
+    async fn take_out(&self, inc: &str, silent_for: Option<Duration>) -> bool {
         let mut total = 0;
-        loop {
+        let answered = loop {
             let mut reap = self.invocation(&self.scripts.reap);
-            reap.arg(&dead).arg(millis(self.settings.presence_dead_after)).arg(REAP_STEPS);
+            reap.arg(inc).arg(silent_for.map_or(String::new(), |ttl| millis(ttl).to_string())).arg(REAP_STEPS);
             reap.arg(millis(self.settings.webhook_delay));
             for (app, wants) in self.keys.wants_of_apps() {
                 reap.arg(keys::encoded(&app)).arg(wants);
             }
-            let answer = array(self.call(&reap).await.unwrap_or_default());
-            let (left, removed) = (answer.first().and_then(number), answer.get(1).and_then(number).unwrap_or(0));
+            let Some(answer) = self.call(&reap).await.map(array) else { break false };
+            let removed = answer.get(1).and_then(number).unwrap_or(0);
             total += removed;
             Tally::add(&self.tally.presence_expired, removed);
-            // An error or −1 reads as "nothing": the next beat lists it again if it is still dead.
-            if left.unwrap_or(0) == 0 {
-                break;
+            // −1, that it is not dead, reads as "nothing left".
+            if answer.first().and_then(number).unwrap_or(0) == 0 {
+                break true;
             }
-        }
+        };
         if total > 0 {
-            info!(incarnation = %dead, users = total, "removed the members of a dead node");
+            info!(incarnation = %inc, users = total, "removed the members of a node that is gone");
         }
-        dead
+        answered
     }
 
     pub(super) fn invocation<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {

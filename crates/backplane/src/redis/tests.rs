@@ -28,13 +28,22 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_on(port).await
+        Self::start_on(Self::free_port()).await
+    }
+
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
     }
 
     async fn start_on(port: u16) -> Self {
+        Self::start_with(port, &[]).await
+    }
+
+    async fn start_with(port: u16, words: &[&str]) -> Self {
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(words)
+            .current_dir(std::env::temp_dir())
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("redis-server does not start ({error}): apt-get install redis-server"));
@@ -62,6 +71,13 @@ impl Server {
         let stats: String = redis::from_redis_value(self.ask(&["INFO", "commandstats"]).await).unwrap();
         let names = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next());
         names.map(str::to_owned).collect()
+    }
+
+    /// Killed, and back with what the file has.
+    async fn restart_from(self, file: &str) -> Self {
+        let port = self.port;
+        drop(self);
+        Self::start_with(port, &["--dbfilename", file]).await
     }
 
     async fn restart(self) -> Self {
@@ -533,4 +549,41 @@ async fn what_a_dead_node_left_is_counted_off_and_its_jobs_are_told_by_another()
     server.ask(&["FLUSHALL"]).await;
     let d = server.site();
     d.until_count(&channel, 2).await;
+}
+
+#[tokio::test]
+async fn a_server_restored_from_an_old_snapshot_keeps_no_ghosts() {
+    let file = format!("fanfare-snapshot-{}.rdb", std::process::id());
+    let server = Server::start_with(Server::free_port(), &["--dbfilename", &file]).await;
+    let node = server.site();
+    let (channel, watched) = (key("presence-old"), key("presence-old"));
+    node.ask_member(0, &channel, 1, "stays");
+    node.admitted(0, &channel, 1).await;
+    node.ask_member(0, &channel, 2, "leaves");
+    node.admitted(0, &channel, 2).await;
+    let looks_on = server.site();
+    looks_on.ask_roster(0, &watched, 1);
+    assert_eq!(looks_on.admitted(0, &watched, 1).await.map(|roster| roster.len()), Some(2));
+    server.ask(&["SAVE"]).await;
+    node.backplane.exit(0, channel.clone(), "leaves".into());
+    looks_on.until_said(0, &watched, "-leaves").await;
+    let server = server.restart_from(&file).await;
+    std::fs::remove_file(std::env::temp_dir().join(&file)).unwrap();
+    let info: String = redis::from_redis_value(server.ask(&["INFO", "persistence"]).await).unwrap();
+    assert!(info.contains("rdb_last_load_keys_loaded:") && !info.contains("keys_loaded:0\r"), "{info}");
+    // The snapshot has him under the node's old name. Nobody sees a change of those who are here.
+    let gone = || async {
+        let users = server.ask(&["HLEN", &format!("ff:{{0}}:u:{}", Keys::channel(&channel))]).await;
+        redis::from_redis_value::<u64>(users).unwrap() == 1
+    };
+    let deadline = Instant::now() + LIMIT;
+    while !gone().await {
+        assert!(Instant::now() < deadline, "the ghost stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.ask_member(0, &channel, 3, "late");
+    looks_on.until_said(0, &watched, "+late").await;
+    let changes: Vec<_> = looks_on.said(0, &watched).into_iter().filter(|said| said.starts_with(['+', '-'])).collect();
+    assert!(!changes.iter().any(|said| said.ends_with("stays")), "{changes:?}");
+    assert_eq!(looks_on.backplane.users(watched.clone()).await.unwrap().len(), 2);
 }

@@ -92,6 +92,11 @@ impl Occupancy {
         (self.told, self.under_way, self.failed) = (Some(0), None, false);
     }
 
+    /// The store has this node's share, be it an old figure.
+    pub(crate) fn is_registered(&self, wanted: bool) -> bool {
+        !wanted || self.told.is_some_and(|told| told > 0)
+    }
+
     /// Nothing is owed to the store for a channel that nobody here has.
     pub(crate) fn is_over(&self) -> bool {
         self.told == Some(0) && self.under_way.is_none()

@@ -1,12 +1,12 @@
--- REAP: S, dead incarnation, ttl ms, most users, webhook delay ms, (app, WANTS) of each app with webhooks
+-- REAP: S, dead incarnation, ttl ms or '' to retire it, most users, webhook delay ms, (app, WANTS) of each app with webhooks
 --   -> what is left or -1, users removed
--- Fences an incarnation that is silent for too long, then takes out its users, its counts and its connections, some a call.
+-- Fences an incarnation that is silent for too long, or that its own node has replaced, then takes out its users, its counts and its connections, some a call.
 -- May be called by all at once.
 local dead, ttl, limit, delay = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock()
 local score = alive(dead)
 if score then
-  if removals_in(now) > 0 or now - score <= ttl then
+  if ttl and (removals_in(now) > 0 or now - score <= ttl) then
     return {-1, 0}
   end
   redis.call('ZREM', S .. ':nodes', dead)
