@@ -86,6 +86,9 @@ impl Reload {
         let changes = settings::changes_of_apps(&self.taken.values, &settings.values);
         let restart = settings::changes_for_a_restart(&self.started, &settings.values);
         let is_same = settings::changes_for_a_restart(&self.taken.values, &settings.values).is_empty();
+        // The first is the app of clients that name none.
+        let names = |settings: &Settings| -> Vec<String> { settings.apps.iter().map(|app| app.name.clone()).collect() };
+        let is_same = is_same && names(&self.taken) == names(&settings);
         let worth_telling = asked || self.told.is_some() || !is_same || changes != Changes::default();
         self.told = None;
         self.taken = settings.clone();
