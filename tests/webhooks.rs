@@ -17,7 +17,6 @@ struct Endpoint {
 struct Told {
     head: String,
     body: String,
-    /// The status line with which it was answered is the endpoint's at that moment.
     events: Vec<Value>,
 }
 
@@ -86,18 +85,25 @@ fn each_kind_is_told(node: &Node, endpoint: &mut Endpoint) {
     let mut ann = Client::present(node, "presence-room", "ann");
     ann.subscribe("cache-price");
     ann.until("pusher:cache_miss");
-    ann.socket.send(r#"{"event":"client-x","channel":"presence-room","data":{"a":1.0}}"#);
+    ann.socket.send(r#"{"event":"client-x","channel":"presence-room","data":{"a":[1,"x"]}}"#);
     ann.subscribe("news");
     let id = ann.id.clone();
+    // Counts are told when they have held for a moment.
+    let counts = |events: &[Value], n: u32| events.iter().filter(|event| event["subscription_count"] == n).count();
+    until("the counts are told", || (counts(&endpoint.events(), 1) == 2).then_some(()));
     drop(ann);
-    let events = endpoint.wait_for(12);
+    let events = until("all is over", || {
+        let events = endpoint.events();
+        let vacated = events.iter().filter(|event| event["name"] == "channel_vacated").count();
+        (vacated == 3 && counts(&events, 0) == 2).then_some(events)
+    });
     let of =
         |channel: &str| -> Vec<Value> { events.iter().filter(|event| event["channel"] == channel).cloned().collect() };
     let event = |name: &str, channel: &str| json!({ "name": name, "channel": channel });
     let member = |name: &str| json!({ "name": name, "channel": "presence-room", "user_id": "ann" });
     let count =
         |channel: &str, n: u32| json!({ "name": "subscription_count", "channel": channel, "subscription_count": n });
-    let said = json!({ "name": "client_event", "channel": "presence-room", "event": "client-x", "data": { "a": 1.0 },
+    let said = json!({ "name": "client_event", "channel": "presence-room", "event": "client-x", "data": { "a": [1, "x"] },
         "socket_id": id, "user_id": "ann" });
     let room = of("presence-room");
     assert_eq!(room[0], event("channel_occupied", "presence-room"), "{room:#?}");
