@@ -1,8 +1,10 @@
 //! Webhooks: what happens is told to an application's endpoint, signed, in order, and until it is received.
 
 use crate::support::back_end::BackEnd;
+use crate::support::folder::Folder;
 use crate::support::ports;
 use crate::support::prelude::*;
+use crate::support::tls::{Authority, Front};
 
 const ALL: &str =
     "channel_occupied,channel_vacated,member_added,member_removed,client_event,cache_miss,subscription_count";
@@ -341,4 +343,27 @@ fn a_node_that_stops_hands_over_what_it_did_not_tell() {
     let _next = Node::start(&cluster.redis.url(), &hook(&url, "client_event"));
     let said: Vec<Value> = endpoint.wait_for(5).iter().map(|event| event["data"].clone()).collect();
     assert_eq!(said, [0, 1, 2, 3, 4].map(Value::from));
+}
+
+#[test]
+fn an_endpoint_behind_tls_is_told_when_its_certificate_is_trusted() {
+    let mut endpoint = Endpoint::start();
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let front = Front::of(endpoint.back_end.port, &ours.certify());
+    let url = format!("https://127.0.0.1:{}/hooks", front.port);
+    let folder = Folder::new();
+    let start = |authority: &Authority, name: &str| {
+        let trusted = folder.write(name, &authority.pem());
+        Node::start("", &[&hook(&url, "channel_occupied")[..], &[("SSL_CERT_FILE", &trusted)]].concat())
+    };
+    let suspicious = start(&other, "other.pem");
+    let _client = Client::on(&suspicious, "news");
+    until("it is not trusted", || {
+        let said = suspicious.log().into_iter().find(|line| line.contains("a webhook is not received"));
+        said.map(|line| assert!(line.contains("certificate"), "{line}"))
+    });
+    assert!(endpoint.events().is_empty());
+    let trusting = start(&ours, "ours.pem");
+    let _client = Client::on(&trusting, "news");
+    assert_eq!(endpoint.wait_for(1), [json!({ "name": "channel_occupied", "channel": "news" })]);
 }

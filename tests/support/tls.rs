@@ -9,11 +9,12 @@ use std::thread;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DnType, IsCa, KeyPair, date_time_ymd};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::folder::Folder;
 
@@ -76,6 +77,39 @@ impl Files {
 
     pub(crate) fn settings(&self) -> [(&str, &str); 2] {
         [("FANFARE_TLS__CERTIFICATE_FILE", &self.certificate), ("FANFARE_TLS__KEY_FILE", &self.key)]
+    }
+}
+
+/// Takes TLS with this certificate and passes what is said to a port of this machine.
+pub(crate) struct Front {
+    pub(crate) port: u16,
+}
+
+impl Front {
+    pub(crate) fn of(port: u16, pair: &Pair) -> Self {
+        let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+        let (tell, told) = mpsc::channel();
+        // As the tunnel's.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap().port()).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    let acceptor = acceptor.clone();
+                    tokio::spawn(async move {
+                        let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                        let Ok(mut plain) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                        let _ = copy_bidirectional(&mut stream, &mut plain).await;
+                    });
+                }
+            });
+        });
+        Self { port: told.recv().unwrap() }
     }
 }
 
