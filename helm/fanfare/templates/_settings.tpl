@@ -5,7 +5,7 @@
 
 {{/* One value as TOML. Helm reads every number as a float, and prints large ones as 6.5e+07. */}}
 {{- define "fanfare.toml" -}}
-{{- if kindIs "string" . -}}
+{{- if or (kindIs "string" .) (kindIs "slice" .) -}}
 {{ . | toJson }}
 {{- else if kindIs "bool" . -}}
 {{ . }}
@@ -38,9 +38,15 @@
 {{ end }}
 {{- range $name, $app := include "fanfare.apps" . | fromJson }}
 [apps.{{ $name }}]
-{{- range $key, $value := omit $app "secret" }}
+{{- range $key, $value := omit $app "secret" "webhooks" }}
 {{ $key }} = {{ include "fanfare.toml" $value }}
 {{- end }}
 secret_file = "/secrets/apps/{{ $name }}"
+{{- range $webhook, $settings := default dict $app.webhooks }}
+[apps.{{ $name }}.webhooks.{{ $webhook }}]
+{{- range $key, $value := $settings }}
+{{ $key }} = {{ include "fanfare.toml" $value }}
+{{- end }}
+{{- end }}
 {{ end }}
 {{- end -}}
