@@ -277,6 +277,24 @@ fn trap_16_a_cache_channel_keeps_what_the_application_said_last() {
 }
 
 #[test]
+fn trap_16_a_presence_channel_keeps_its_event_through_comings_and_goings() {
+    let node = Node::start("", &[]);
+    let channel = "presence-cache-room";
+    let mut ann = Client::present(&node, channel, "ann");
+    ann.expect("pusher:cache_miss", channel);
+    let body = json!({ "name": "topic", "channel": channel, "data": "tea" }).to_string();
+    assert_eq!(APPLICATION.post(node.address, "events", &body).status, 200);
+    assert_eq!(ann.expect("topic", channel).raw["data"], "tea");
+    drop(Client::present(&node, channel, "bob"));
+    ann.expect("pusher_internal:member_added", channel);
+    ann.expect("pusher_internal:member_removed", channel);
+    let mut cy = Client::connect(&node);
+    let members = cy.enter(channel, "cy").data();
+    assert_eq!(members["presence"]["ids"], json!(["ann", "cy"]));
+    assert_eq!(cy.expect("topic", channel).raw["data"], "tea");
+}
+
+#[test]
 fn trap_17_a_limit_refuses_what_was_asked_and_closes_nothing() {
     let node = Node::start("", &[("FANFARE_APPS__MAIN__CHANNELS_PER_CONNECTION", "2")]);
     let mut client = Client::on(&node, "private-x");

@@ -140,6 +140,8 @@ fn a_sign_in_that_does_not_hold_is_an_error_and_closes_nothing() {
     refused(&mut client, "a second user");
     client.subscribe("#server-to-user-ann");
     assert!(client.ping().is_empty());
+    let counted = node.metric("fanfare_auth_failures_total", &[("kind", "user_auth")]);
+    assert_eq!(counted, 21.0, "all but the one whose signature is a number, which is no sign-in");
     node.assert_well();
 }
 

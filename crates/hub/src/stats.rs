@@ -50,6 +50,8 @@ pub struct LinkStats {
     pub subscribes: [[Count; RESULTS.len()]; ChannelKind::LABELS.len()],
     /// Connections told that messages may be missing, or closed for it.
     pub gaps: Count,
+    /// Sign-ins that were refused.
+    pub sign_ins_refused: Count,
     /// Client events that were refused.
     pub whispers_refused: Count,
     /// Client events given to the backplane.

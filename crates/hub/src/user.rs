@@ -76,6 +76,7 @@ impl Shard {
                 Err(_) => Refusal::new(Reason::SignInRefused, "The id in user_data is too long"),
             },
         };
+        connection.stats.sign_ins_refused.add(1);
         self.tell(connection, &Notice::Refused { channel: None, refusal: &refusal, tag: &tag });
     }
 

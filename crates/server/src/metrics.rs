@@ -363,6 +363,13 @@ impl Metrics {
         for (app, n) in channel_auth {
             raise(&self.auth_failures.with_label_values(&[app, "channel_auth"]), n);
         }
+        let mut user_auth: HashMap<&str, u64> = HashMap::new();
+        for ((app, _), stats) in links {
+            *user_auth.entry(app).or_default() += stats.iter().map(|stats| stats.sign_ins_refused.get()).sum::<u64>();
+        }
+        for (app, n) in user_auth.into_iter().filter(|(_, n)| *n > 0) {
+            raise(&self.auth_failures.with_label_values(&[app, "user_auth"]), n);
+        }
     }
 
     fn take_over_backplane(&self, backplane: &dyn Cluster) {

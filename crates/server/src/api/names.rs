@@ -1,14 +1,12 @@
 //! Which channels the API speaks of: those that Pusher's clients can name, and the channels of signed-in users.
 
+use model::channel::USER_PREFIX;
 use model::{App, ChannelName};
-
-/// Begins the channel of a signed-in user; his id follows.
-const TO_USER: &str = "#server-to-user-";
 
 /// # Errors
 /// What is wrong with the name, fit for the caller.
 pub(super) fn channel(app: &App, text: &str) -> Result<ChannelName, String> {
-    if let Some(user) = text.strip_prefix(TO_USER) {
+    if let Some(user) = text.strip_prefix(USER_PREFIX) {
         return user_channel(app, user);
     }
     let shown: String = text.chars().take(200).collect();
@@ -34,7 +32,7 @@ pub(super) fn user_channel(app: &App, user: &str) -> Result<ChannelName, String>
     if user.is_empty() || user.chars().count() > max {
         return Err(format!("The user id is empty or has more than {max} characters"));
     }
-    let name = ChannelName::new(&format!("{TO_USER}{user}"));
+    let name = ChannelName::of_user(user);
     name.map_err(|_| "The user id has a space or control character, or too many bytes".to_owned())
 }
 
