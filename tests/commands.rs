@@ -168,19 +168,9 @@ fn each_setting_changed_by_the_environment_is_seen() {
         let value = rest.split('#').next().unwrap().trim();
         let variable = format!("FANFARE_{}__{}", section.replace('.', "__"), key).to_uppercase();
         let number = value.parse::<f64>().unwrap_or(0.0);
-        let words = [
-            "127.0.0.1:4444",
-            "json",
-            "true",
-            "off",
-            "close",
-            "warn",
-            "redis://127.0.0.1:1",
-            "http://other",
-            "other",
-            "zz:",
-        ];
-        let candidates = [(number + 1.0).to_string(), (number + 0.1).to_string()];
+        let words =
+            "127.0.0.1:4444 json true off close come_back warn redis://127.0.0.1:1 http://other other zz:".split(' ');
+        let candidates = [number + 1.0, number + 0.1, number - 1.0].map(|number| number.to_string());
         let changed = candidates.iter().map(String::as_str).chain(words).any(|candidate| {
             let output = command().arg("print-config").env(&variable, candidate).output().unwrap();
             let printed = String::from_utf8(output.stdout).unwrap();
