@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderMap;
 use model::{App, Webhook};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 
 use super::letter;
@@ -49,7 +49,7 @@ impl Endpoint {
 }
 
 /// Works off a line until it is closed, or until the office wants an end.
-pub(super) async fn run(office: Rc<Office>, endpoint: Rc<Endpoint>, mut line: UnboundedReceiver<Rc<Told>>) {
+pub(super) async fn run(office: Rc<Office>, endpoint: Rc<Endpoint>, mut line: Receiver<Rc<Told>>) {
     let mut batch = Vec::new();
     let max = office.house.settings.batch_events;
     while !office.is_ending() && line.recv_many(&mut batch, max).await > 0 {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::App;
 use model::webhook::Job;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -66,9 +66,12 @@ struct Held {
     count: u64,
 }
 
+/// The way into a lane.
+type Line = Sender<Rc<Told>>;
+
 /// The lanes of all endpoints.
 struct Lanes {
-    endpoints: Vec<(Rc<Endpoint>, Vec<UnboundedSender<Rc<Told>>>)>,
+    endpoints: Vec<(Rc<Endpoint>, Vec<Line>)>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -191,7 +194,7 @@ impl Office {
         for endpoint in app.webhooks.iter().filter_map(|webhook| Endpoint::new(&app, webhook)) {
             let mut lines = Vec::new();
             for _ in 0..self.house.settings.lanes {
-                let (line, end) = unbounded_channel();
+                let (line, end) = channel(HELD_MAX);
                 lines.push(line);
                 lanes.tasks.push(tokio::task::spawn_local(lane::run(self.clone(), endpoint.clone(), end)));
             }
@@ -225,8 +228,8 @@ impl Office {
             let mut hasher = DefaultHasher::new();
             channel.hash(&mut hasher);
             let line = &lines[hasher.finish() as usize % lines.len()];
-            // A lane that is gone panicked; then the happening stays undone.
-            let _ = line.send(told.clone());
+            // There is room for all that is held. A lane that is gone panicked; then the happening stays undone.
+            let _ = line.try_send(told.clone());
             left += 1;
         }
         told.left.set(left);
