@@ -136,7 +136,8 @@ fn apps_come_change_and_go(redis: Option<&Redis>) {
     folder.write("fanfare.toml", &(main_app(NEXT_SECRET, "") + &other_app() + &third_app()));
     until("it is served again", || refused(&node, OTHER_KEY).is_none().then_some(()));
     let mut back = Client::of(&node, OTHER_KEY, OTHER_SECRET);
-    back.enter("presence-room", "bob");
+    let welcome = back.enter("presence-room", "bob");
+    assert_eq!(welcome.data()["presence"]["ids"], json!(["bob"]), "who was closed is not there any more");
     assert_eq!(OTHERS.post(node.address, "events", &event("presence-room")).status, 200);
     back.expect("e", "presence-room");
     assert_eq!((reloads(&node, "taken"), reloads(&node, "refused")), (5.0, 0.0));

@@ -180,6 +180,24 @@ fn a_new_certificate_is_shown_to_the_next_client_and_the_last_one_stays() {
 }
 
 #[test]
+fn a_certificate_that_expires_is_lamented_and_drops_nobody() {
+    let authority = Authority::new("one");
+    let files = Files::with(&authority.certify_briefly(4));
+    let (mut node, tunnel) = start("", &files, &authority, &[]);
+    let plain = std::mem::replace(&mut node.address, tunnel.address);
+    let mut client = Client::on(&node, "news");
+    let lamented = |node: &Node| node.log().iter().filter(|line| line.contains("the certificate has expired")).count();
+    until("the log says it", || (lamented(&node) == 1).then_some(()));
+    until("clients refuse it", || (http::get(tunnel.address, "/up").status == 0).then_some(()));
+    assert!(client.ping().is_empty());
+    files.replace(&authority.certify());
+    until("the new one is shown", || (http::get(tunnel.address, "/up").status == 200).then_some(()));
+    assert_eq!(lamented(&node), 1, "once a day");
+    node.address = plain;
+    node.assert_well();
+}
+
+#[test]
 fn a_mounted_secret_that_is_swapped_is_seen() {
     let (one, two) = (Authority::new("one"), Authority::new("two"));
     let folder = Folder::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DnType, IsCa, KeyPair, date_time_ymd};
 use tokio::io::copy_bidirectional;
@@ -46,14 +47,31 @@ impl Authority {
 
     /// The same, from one year to another.
     pub(crate) fn certify_for(&self, years: std::ops::Range<i32>) -> Pair {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+        let mut params = params();
         params.not_before = date_time_ymd(years.start, 1, 1);
         params.not_after = date_time_ymd(years.end, 1, 1);
+        self.sign(params)
+    }
+
+    /// The same, for so many seconds from now on.
+    pub(crate) fn certify_briefly(&self, seconds: u64) -> Pair {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut params = params();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(1970, 1, 1) + since + Duration::from_secs(seconds);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Pair {
         let signing_key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&signing_key, &self.0).unwrap();
         let pair = CertifiedKey { cert, signing_key };
         Pair { certificate: pair.cert.pem(), key: pair.signing_key.serialize_pem() }
     }
+}
+
+fn params() -> CertificateParams {
+    CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap()
 }
 
 /// The two files of a node with TLS.
