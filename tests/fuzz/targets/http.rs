@@ -14,33 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libfuzzer_sys::fuzz_target;
 use model::{Secret, auth};
 
-/// The sources of the node by path, as `main.rs` lists them: its crate is a binary. The rest of it has no use here.
-macro_rules! sources {
-    ($($name:ident $path:literal),+ $(,)?) => {
-        $(
-            // See above.
-            #[allow(dead_code, unused_imports, unreachable_pub)]
-            #[path = $path]
-            mod $name;
-        )+
-    };
-}
-
-sources!(
-    admin "../../../crates/server/src/admin.rs",
-    api "../../../crates/server/src/api/mod.rs",
-    banner "../../../crates/server/src/banner.rs",
-    door "../../../crates/server/src/door.rs",
-    gateway_auth "../../../crates/server/src/gateway_auth/mod.rs",
-    listen "../../../crates/server/src/listen.rs",
-    logs "../../../crates/server/src/logs.rs",
-    metrics "../../../crates/server/src/metrics.rs",
-    node "../../../crates/server/src/node.rs",
-    settings "../../../crates/server/src/settings/mod.rs",
-    stream "../../../crates/server/src/stream.rs",
-    tls "../../../crates/server/src/tls/mod.rs",
-    transport "../../../crates/server/src/transport/mod.rs",
-);
+// The modules of the node, by `build.rs`.
+include!(concat!(env!("OUT_DIR"), "/node.rs"));
 
 const ID: &str = "app-id";
 const KEY: &str = "app-key";
@@ -81,7 +56,7 @@ fn start() -> SocketAddr {
     let values = values.into_iter().map(|(setting, text)| ("", setting, text)).collect();
     let flags = settings::Flags { file: None, values };
     let settings = settings::load(&flags).unwrap_or_else(|_| panic!("the settings are right"));
-    std::thread::spawn(|| node::run(settings, None).expect("the node starts"));
+    std::thread::spawn(move || node::run(settings, flags, None).expect("the node starts"));
     while TcpStream::connect(client).is_err() {
         std::thread::sleep(Duration::from_millis(10));
     }
