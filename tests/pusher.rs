@@ -29,6 +29,22 @@ fn a_browser_hears_what_the_sdk_publishes() {
 }
 
 #[test]
+fn a_browser_on_a_cache_channel_is_told_of_a_miss_and_later_what_is_kept() {
+    let node = Node::start("", &[]);
+    let mut api = Api::of(&node);
+    for channel in ["cache-price", "private-cache-price"] {
+        let mut first = Browser::connect(&node);
+        first.subscribe(channel);
+        first.hears(channel, "pusher:cache_miss");
+        api.trigger(&[channel], "price", json!({ "eur": 7 }));
+        assert_eq!(first.hears(channel, "price"), json!({ "eur": 7 }));
+        let mut second = Browser::connect(&node);
+        second.subscribe(channel);
+        assert_eq!(second.hears(channel, "price"), json!({ "eur": 7 }));
+    }
+}
+
+#[test]
 fn a_browser_reads_the_reason_of_a_refused_subscription() {
     let node = Node::start("", &[("FANFARE_APPS__MAIN__CHANNELS_PER_CONNECTION", "1")]);
     let mut browser = Browser::connect(&node);

@@ -151,7 +151,7 @@ impl Metrics {
             ),
             auth_failures: make.counters(
                 "auth_failures_total",
-                "Wrong signatures of requests and subscriptions, and refusals by an application's auth endpoint.",
+                "Wrong signatures of requests, subscriptions and sign-ins, and refusals by an application's auth endpoint.",
                 &["app", "kind"],
             ),
             backplane_up: make.gauge("backplane_up", "1 while this node hears and is heard."),
