@@ -97,6 +97,37 @@ fn keys_and_signatures_of_one_app_are_refused_in_the_other() {
 }
 
 #[test]
+fn the_api_of_one_app_sees_and_ends_nothing_of_the_other() {
+    let cluster = Cluster::start(2);
+    let nodes = &cluster.nodes;
+    let mut mine = Client::present(&nodes[0], "presence-room", "1");
+    let mut theirs = Client::of(&nodes[1], OTHER_KEY, OTHER_SECRET);
+    theirs.enter("presence-room", "2");
+    theirs.subscribe("theirs-alone");
+    for client in [&mut mine, &mut theirs] {
+        client.sign_in(&json!({ "id": "ann" }));
+    }
+    let told = |signer: &Signer, call: &str| -> Value {
+        let answer = signer.get(nodes[0].address, call, &[]);
+        assert_eq!(answer.status, 200, "{call}: {answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
+    };
+    for (signer, user, names) in
+        [(&APPLICATION, "1", &["presence-room"][..]), (&OTHERS, "2", &["presence-room", "theirs-alone"])]
+    {
+        assert_eq!(told(signer, "channels/presence-room/users"), json!({ "users": [{ "id": user }] }));
+        let channels = told(signer, "channels")["channels"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let channels: Vec<&String> = channels.iter().filter(|name| !name.starts_with('#')).collect();
+        assert_eq!(channels, names);
+    }
+    assert_eq!(told(&APPLICATION, "channels/theirs-alone")["occupied"], false);
+    assert_eq!(OTHERS.post(nodes[0].address, "users/ann/terminate_connections", "{}").status, 200);
+    assert_eq!(theirs.close_code(), 4009);
+    assert_eq!(APPLICATION.post(nodes[1].address, "events", &event("e", "presence-room")).status, 200);
+    mine.expect("e", "presence-room");
+}
+
+#[test]
 fn each_app_says_from_where_its_pages_come() {
     let allowed = "https://shop.example, *.Test, http://localhost:5173";
     let node = Node::start("", &[("FANFARE_APPS__MAIN__ALLOWED_ORIGINS", allowed)]);
