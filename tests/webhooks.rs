@@ -367,3 +367,78 @@ fn an_endpoint_behind_tls_is_told_when_its_certificate_is_trusted() {
     let _client = Client::on(&trusting, "news");
     assert_eq!(endpoint.wait_for(1), [json!({ "name": "channel_occupied", "channel": "news" })]);
 }
+
+#[test]
+fn when_the_telling_node_is_killed_another_tells_what_it_had_not() {
+    let mut endpoint = Endpoint::start();
+    endpoint.says("503 Service Unavailable");
+    let url = endpoint.url();
+    let mut cluster = Cluster::with(2, &hook(&url, "client_event"));
+    let mut clients: Vec<Client> = cluster.nodes.iter().map(|node| Client::on(node, "private-x")).collect();
+    (0..5).for_each(|number| whisper(&mut clients[0], "private-x", number));
+    (0..5).for_each(|_| _ = clients[1].until("client-n"));
+    let failed = |node: &Node| node.metric("fanfare_webhooks_failed_total", &[]) >= 1.0;
+    let telling = until("one of them tells", || cluster.nodes.iter().position(failed));
+    until("all five are with it", || (endpoint.events().iter().any(|event| event["data"] == 4)).then_some(()));
+    cluster.nodes[telling].kill();
+    endpoint.says("200 OK");
+    let sent = || cluster.nodes[1 - telling].metric("fanfare_webhooks_sent_total", &[]);
+    until("the other has told them", || (sent() == 5.0).then_some(()));
+    let mut by_id = std::collections::BTreeMap::new();
+    endpoint.events();
+    for told in &endpoint.told {
+        for (id, event) in told.ids().into_iter().zip(&told.events) {
+            let first = by_id.entry(id).or_insert_with(|| event.clone());
+            assert_eq!(first, event, "the same id for the same event");
+        }
+    }
+    assert_eq!(by_id.len(), 5, "told again under the same ids");
+}
+
+#[test]
+fn a_webhook_that_is_written_while_the_node_runs_is_told() {
+    let (mut first, mut second) = (Endpoint::start(), Endpoint::start());
+    let folder = Folder::new();
+    let app = |url: &str| {
+        let (id, key, secret) = (node::APP_ID, node::KEY, node::SECRET);
+        let hook = format!("[apps.main.webhooks.hook]\nurl = {url:?}\nevents = [\"channel_occupied\"]\n");
+        let hook = if url.is_empty() { String::new() } else { hook };
+        format!("[apps.main]\nid = {id:?}\nkey = {key:?}\nsecret = {secret:?}\n{hook}")
+    };
+    let file = folder.write("fanfare.toml", &app(""));
+    let mut node = Node::with_file("", &file);
+    let mut client = Client::on(&node, "before");
+    let write = |url: &str, count: f64| {
+        folder.write("fanfare.toml", &app(url));
+        let taken = || node.metric("fanfare_reloads_total", &[("part", "apps"), ("result", "taken")]);
+        until("the settings are read anew", || (taken() >= count).then_some(()));
+    };
+    write(&first.url(), 1.0);
+    client.subscribe("one");
+    assert_eq!(first.wait_for(1)[0]["channel"], "one");
+    first.says("500 Internal Server Error");
+    client.subscribe("two");
+    until("the second is refused", || (first.events().len() == 2).then_some(()));
+    write(&second.url(), 2.0);
+    assert_eq!(second.wait_for(1)[0]["channel"], "two", "what was not received goes to the new endpoint");
+    client.subscribe("three");
+    assert_eq!(second.wait_for(2)[1]["channel"], "three");
+    write("", 3.0);
+    client.subscribe("four");
+    write(&second.url(), 4.0);
+    client.subscribe("five");
+    assert_eq!(second.wait_for(3)[2]["channel"], "five", "nobody wanted to know of the fourth");
+    node.assert_well();
+}
+
+#[test]
+fn a_node_without_redis_tells_how_its_channels_ended_before_it_stops() {
+    let mut endpoint = Endpoint::start();
+    let url = endpoint.url();
+    let mut node = Node::start("", &hook(&url, "channel_occupied,channel_vacated"));
+    let _client = Client::on(&node, "news");
+    endpoint.wait_for(1);
+    node.signal("TERM");
+    assert_eq!(endpoint.wait_for(2)[1], json!({ "name": "channel_vacated", "channel": "news" }));
+    assert!(node.end().success());
+}
