@@ -1,5 +1,6 @@
 //! The HTTP API as an application uses it: who is there, what is published, what is refused.
 
+use crate::support::browser::python;
 use crate::support::http::{self, APPLICATION};
 use crate::support::node::{APP_ID, KEY};
 use crate::support::prelude::*;
@@ -103,6 +104,37 @@ fn arrays_and_escapes_in_a_request_are_read_as_they_are_signed() {
     assert_eq!((answer.status, &*answer.body), (200, r#"{"occupied":true,"user_count":1,"subscription_count":1}"#));
     let escaped = APPLICATION.get(node.address, "channels/%23server-to-user-ann", &[]);
     assert_eq!((escaped.status, &*escaped.body), (200, r#"{"occupied":false}"#));
+}
+
+#[test]
+fn the_sdk_of_python_is_answered_and_takes_webhooks() {
+    // It takes ids of digits only.
+    let node = Node::start("", &[("FANFARE_APPS__MAIN__ID", "4711")]);
+    let mut room = Client::present(&node, "presence-room", "ann");
+    let mut python = python("api.py", &node, "4711");
+    let mut call = |call: Value| -> Value {
+        python.tell(&call.to_string());
+        serde_json::from_str(&python.line().expect("the SDK is still there")).expect("a JSON line")
+    };
+    assert_eq!(call(json!(["trigger", "presence-room", "e", { "n": 1 }])), json!({}));
+    assert_eq!(room.expect("e", "presence-room").data(), json!({ "n": 1 }));
+    let batch = json!([{ "channel": "presence-room", "name": "b", "data": "1" }]);
+    assert_eq!(call(json!(["trigger_batch", batch])), json!({}));
+    room.expect("b", "presence-room");
+    let counts = json!({ "channels": { "presence-room": { "user_count": 1 } } });
+    assert_eq!(call(json!(["channels_info", "presence-", ["user_count"]])), counts);
+    let occupied = json!({ "occupied": true, "user_count": 1, "subscription_count": 1 });
+    assert_eq!(call(json!(["channel_info", "presence-room", ["user_count", "subscription_count"]])), occupied);
+    assert_eq!(call(json!(["users_info", "presence-room"])), json!({ "users": [{ "id": "ann" }] }));
+    let mut ann = Client::of_user(&node, "ann");
+    assert_eq!(call(json!(["send_to_user", "ann", "hi", { "n": 2 }])), json!({}));
+    ann.expect("hi", "#server-to-user-ann");
+    let refused = call(json!(["users_info", "news"]));
+    assert!(refused["error"].as_str().is_some_and(|text| text.contains("Only presence channels")), "{refused}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let body = format!(r#"{{"time_ms":{now},"events":[{{"name":"cache_miss","channel":"cache-x"}}]}}"#);
+    let signature = model::auth::sign(&model::app::Secret::new(node::SECRET), body.as_bytes());
+    assert_eq!(call(json!(["validate_webhook", KEY, signature, body]))["events"][0]["name"], "cache_miss");
 }
 
 #[test]

@@ -134,6 +134,20 @@ pub(crate) fn script_over_tls(name: &str, node: &Node, trusted: &str) -> Command
     command
 }
 
+/// A script of Python's, with the libraries that `cargo xtask test` installs. `id`: the app's.
+pub(crate) fn python(name: &str, node: &Node, id: &str) -> Process {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |at| root().join(at));
+    let mut command = Command::new(target.join("tools/python/bin/python"));
+    let (host, port) = (node.address.ip().to_string(), node.address.port());
+    let told = json!({ "host": host, "port": port, "key": KEY, "id": id, "secret": SECRET });
+    command.current_dir(root().join("tests/clients")).arg(name).arg(told.to_string());
+    Process::spawn(name, &mut command)
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// The same, told more.
 fn script_with(name: &str, node: &Node, more: Value) -> Command {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients");

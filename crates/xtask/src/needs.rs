@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::shell::{self, Result};
+use crate::tools;
 
 /// One need and the packages that fill it.
 struct Need {
@@ -30,6 +31,7 @@ const NEEDS: [Need; 8] = [
 /// Something is missing and this user may not install it; the text has the command.
 pub(crate) fn meet() -> Result<()> {
     system_packages()?;
+    tools::program("pusher")?;
     client_libraries()
 }
 

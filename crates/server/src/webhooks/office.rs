@@ -97,11 +97,13 @@ impl Office {
         office
     }
 
-    /// The app is this one from now on.
+    /// The app is this one from now on. Requests under way are begun anew where it matters to them.
     pub(super) fn renew(&self, app: Arc<App>) {
-        *self.app.borrow_mut() = app;
-        self.renewed.set(true);
-        self.changed.notify_one();
+        let old = self.app.replace(app.clone());
+        if (&old.webhooks, &old.key, &old.secrets) != (&app.webhooks, &app.key, &app.secrets) {
+            self.renewed.set(true);
+            self.changed.notify_one();
+        }
     }
 
     /// Stops taking, or tells first what would be lost.
