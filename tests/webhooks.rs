@@ -163,6 +163,8 @@ fn each_kind_is_told_on_redis_and_the_sdk_takes_every_request() {
 #[test]
 fn a_cluster_tells_each_thing_once_wherever_it_happened() {
     let mut endpoint = Endpoint::start();
+    // What it says beside the status is nobody's affair.
+    endpoint.back_end.answers("200 OK", "Connection: close\r\n", &"x".repeat(100_000));
     let url = endpoint.url();
     let mut cluster = Cluster::with(2, &hook(&url, "channel_occupied,client_event"));
     let mut one = Client::on(&cluster.nodes[0], "private-x");

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
 
 /// Where the application answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +81,9 @@ const ANSWER_BYTES: usize = 64 << 10;
 /// How long a connection that is kept may be idle: less than most servers keep theirs.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// How long the rest of an answer is waited for when only its status counts.
+const REST: Duration = Duration::from_secs(1);
+
 type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Who speaks to endpoints.
@@ -101,20 +106,34 @@ impl Caller {
     /// # Cancel safety
     /// Dropped, it closes its connection; the application may have taken the request.
     pub(crate) async fn post(&self, to: &Target, headers: HeaderMap, body: Bytes) -> Result<Said, Unheard> {
+        let (head, body) = self.send(to, headers, body).await?.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| Unheard::Broken(error.to_string()))?.to_bytes();
+        let cookies = head.headers.get_all(SET_COOKIE).iter().cloned().collect();
+        Ok(Said { status: head.status, cookies, body })
+    }
+
+    /// Posts and hears the status. The rest of the answer is read as far as that keeps the connection, and not looked at.
+    ///
+    /// # Cancel safety
+    /// As [`Self::post`].
+    pub(crate) async fn tell(&self, to: &Target, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Unheard> {
+        let (head, body) = self.send(to, headers, body).await?.into_parts();
+        // However it ends: what counts has been said.
+        let _ = timeout(REST, Limited::new(body, ANSWER_BYTES).collect()).await;
+        Ok(head.status)
+    }
+
+    async fn send(&self, to: &Target, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Unheard> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = to.uri.clone();
         *request.headers_mut() = headers;
         request.headers_mut().insert(HOST, to.host.clone());
-        let answer = self.client().request(request).await.map_err(|error| {
+        self.client().request(request).await.map_err(|error| {
             let why = innermost(&error);
             if error.is_connect() { Unheard::Unreachable(why) } else { Unheard::Broken(why) }
-        })?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| Unheard::Broken(error.to_string()))?.to_bytes();
-        let cookies = head.headers.get_all(SET_COOKIE).iter().cloned().collect();
-        Ok(Said { status: head.status, cookies, body })
+        })
     }
 
     fn client(&self) -> &Client {

@@ -98,9 +98,9 @@ async fn post(office: &Office, endpoint: &Endpoint, batch: &[Rc<Told>]) -> Resul
     let mut headers = endpoint.headers.clone();
     letter::sign(&mut headers, &endpoint.app, &body, jobs);
     let limit = office.house.settings.timeout;
-    match timeout(limit, office.house.caller.post(&endpoint.target, headers, body)).await {
-        Ok(Ok(said)) if said.status.is_success() => Ok(()),
-        Ok(Ok(said)) => Err(format!("it answered {}", said.status)),
+    match timeout(limit, office.house.caller.tell(&endpoint.target, headers, body)).await {
+        Ok(Ok(status)) if status.is_success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("it answered {status}")),
         Ok(Err(Unheard::Unreachable(why))) => Err(format!("it cannot be reached: {why}")),
         Ok(Err(Unheard::Broken(why))) => Err(format!("its answer is of no use: {why}")),
         Err(_) => Err(format!("it did not answer within {} s", limit.as_secs_f64())),

@@ -75,7 +75,7 @@ impl Webhooks {
                 }
             }
         }
-        offices.values().for_each(|office| office.close());
+        offices.values().for_each(|office| office.end());
         *offices = kept;
     }
 

@@ -113,6 +113,12 @@ impl Office {
         self.changed.notify_one();
     }
 
+    /// Stops taking. What it holds is not told.
+    pub(super) fn end(&self) {
+        self.stage.send_replace(Stage::Ending);
+        self.changed.notify_one();
+    }
+
     /// Waits for its end.
     pub(super) async fn closed(&self) {
         let task = self.task.borrow_mut().take();
