@@ -186,3 +186,37 @@ fn nobody_is_told_yes_while_redis_is_away() {
     cluster.redis.restart();
     client.expect("pusher_internal:subscription_succeeded", "news");
 }
+
+#[test]
+fn who_signs_in_while_redis_is_away_is_signed_in_when_it_is_back_and_watchers_learn_what_they_missed() {
+    let mut cluster = Cluster::start(2);
+    let mut ann = Client::connect(&cluster.nodes[0]);
+    ann.sign_in(&json!({ "id": "ann", "watchlist": ["bob", "cy"] }));
+    let event = "pusher_internal:watchlist_events";
+    ann.expect(event, "");
+    let bob = Client::of_user(&cluster.nodes[1], "bob");
+    assert_eq!(ann.expect(event, "").data()["events"][0]["name"], "online");
+    cluster.redis.kill();
+    for node in &cluster.nodes {
+        until("the node knows that Redis is gone", || (!node.is_ready()).then_some(()));
+    }
+    drop(bob);
+    let mut cy = Client::connect(&cluster.nodes[1]);
+    cy.ask_to_sign_in(r#"{"id":"cy"}"#);
+    assert!(cy.ping().is_empty(), "nobody is told yes early");
+    cluster.redis.restart();
+    cy.expect("pusher:signin_success", "");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let next = ann.next();
+        // Its own channel may have missed events meanwhile, if it hears it.
+        assert!([event, "fanfare:gap"].contains(&&*next.event), "{:?}", next.raw);
+        if next.event == event {
+            let change = next.data()["events"][0].clone();
+            told.push(format!("{} {}", change["name"], change["user_ids"][0]));
+        }
+    }
+    told.sort();
+    assert_eq!(told, [r#""offline" "bob""#, r#""online" "cy""#]);
+    cy.subscribe("#server-to-user-cy");
+}
