@@ -988,3 +988,85 @@ fn who_is_signed_in_needs_no_data_to_be_present() {
     let expected = [r#"@{"id":"ann","user_info":{"n":1}}"#, "!presence-room 401", "+presence-room:ann"];
     assert_eq!(a.heard(), words(&expected));
 }
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % sides
+    }
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_all_is_given_back() {
+    let mut all_entered = 0;
+    for seed in 1..=40 {
+        let (mut story, mut dice) = (Story::new(), Dice(0x9E37_79B9_7F4A_7C15 ^ seed));
+        let mut clients: Vec<Client> = (0..6).map(|_| story.connect()).collect();
+        let channels = ["news", "cache-news", "presence-room", "#server-to-user-ann", "#server-to-user-bob"];
+        let mut entered = 0;
+        for _ in 0..400 {
+            let (client, channel) = (dice.roll(clients.len()), channels[dice.roll(channels.len())]);
+            let user = ["ann", "bob"][dice.roll(2)];
+            match dice.roll(12) {
+                0..=2 if channel == "presence-room" => story.say_present(&clients[client], channel, user),
+                0..=2 => story.say(&clients[client], &format!("+{channel}")),
+                3 => story.say(&clients[client], &format!("-{channel}")),
+                4 => story.say_user(&clients[client], &format!(r#"{{"id":"{user}","watchlist":["ann","bob","cy"]}}"#)),
+                5 => {
+                    story.shard.end(&clients[client].connection, "client");
+                    clients[client] = story.connect();
+                }
+                6 => story.event(channel, "event", None),
+                7 => story.deliver(channel, Broadcast::Left(user.into())),
+                8 if dice.roll(8) == 0 => story.deliver(channel, Broadcast::Terminate),
+                9 if dice.roll(4) == 0 => story.deliver(channel, Broadcast::Gap),
+                _ => {
+                    entered += answer_one(&story, &mut dice);
+                    story.turn();
+                }
+            }
+        }
+        for client in &clients {
+            story.shard.end(&client.connection, "client");
+        }
+        while !story.backplane.asks.lock().unwrap().is_empty() {
+            entered += answer_one(&story, &mut dice);
+        }
+        story.turn_all();
+        let told = story.told();
+        assert_eq!(told.iter().filter(|line| line.starts_with("exit")).count(), entered, "seed {seed}");
+        assert!(story.shard.names.is_empty() && story.shard.asked.is_empty(), "seed {seed}");
+        assert!(channels.iter().all(|channel| story.count(channel) == 0), "seed {seed}");
+        let stats = &clients[0].connection.stats;
+        assert_eq!(stats.subscriptions.get(), 0, "seed {seed}");
+        all_entered += entered;
+    }
+    assert!(all_entered > 400, "{all_entered} users entered in all");
+}
+
+/// Answers some open ask, mostly with yes. How many users entered by that.
+fn answer_one(story: &Story, dice: &mut Dice) -> usize {
+    let mut asks = story.backplane.asks.lock().unwrap();
+    if asks.is_empty() {
+        return 0;
+    }
+    // Within a channel answers come in the order of the questions.
+    let any = dice.roll(asks.len());
+    let first = asks.iter().position(|ask| ask.channel == asks[any].channel).unwrap_or(any);
+    let ask = asks.remove(first);
+    drop(asks);
+    if dice.roll(6) == 0 {
+        let refusal = Reason::Unavailable.into();
+        story.hub.push(0, Item::Refuse { channel: ask.channel, subscription: ask.subscription, refusal });
+        return 0;
+    }
+    let entered = usize::from(ask.member.is_some());
+    let roster: Option<&[&str]> = ask.roster.then_some(&["ann"]);
+    story.admit(ask, roster, Cached::Miss);
+    entered
+}
