@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use model::{Member, Roster, UserId};
 
-use crate::roster::{Change, Known, Mirror, Operation, Snapshot, Version};
+use crate::roster::{Change, Known, Mirror, Operation, Renewal, Snapshot, Version};
 
 /// A channel's keys are renewed this often while somebody of this node is present; they expire after a day.
 const REFRESH_EVERY: Duration = Duration::from_secs(3_600);
@@ -39,6 +39,8 @@ struct Local {
     under_way: Option<bool>,
     /// The last operation got no answer; it is sent again at the next beat and not at once.
     failed: bool,
+    /// The store had him, and lost its data.
+    again: bool,
 }
 
 impl Local {
@@ -81,6 +83,7 @@ impl Attendance {
             registered: Registered::No,
             under_way: None,
             failed: false,
+            again: false,
         });
         local.pending += 1;
     }
@@ -196,7 +199,7 @@ impl Attendance {
         // The information that others were shown stays, also when the store forgot it.
         let shown = mirror.users.0.get(user).cloned();
         let member = Member { id: user.clone(), info: shown.unwrap_or_else(|| local.member.info.clone()) };
-        Some(Operation::Enter { member, known, members_max })
+        Some(Operation::Enter { member, known, members_max, again: local.again })
     }
 
     /// The roster, when it has to be asked for: something is missing, or a comparison is due again. Counts as sent.
@@ -216,7 +219,7 @@ impl Attendance {
         let local = self.locals.values_mut().find(settled)?;
         local.under_way = Some(false);
         self.refreshed = Some(now);
-        Some(Operation::Enter { member: local.member.clone(), known: Known::Enough, members_max: 0 })
+        Some(Operation::Enter { member: local.member.clone(), known: Known::Enough, members_max: 0, again: false })
     }
 
     /// The answer to an enter; `added` when it was the user's first in the cluster.
@@ -229,7 +232,7 @@ impl Attendance {
         snapshot: Option<Snapshot>,
     ) -> Vec<Change> {
         let Some(local) = self.locals.get_mut(user) else { return Vec::new() };
-        local.registered = Registered::Yes;
+        (local.registered, local.again) = (Registered::Yes, false);
         self.refreshed = Some(now);
         let info = local.member.info.clone();
         let useful = local.under_way.take() != Some(true) || self.mirror.answered();
@@ -311,12 +314,15 @@ impl Attendance {
         self.retry();
     }
 
-    /// The store answers again. `renewed`: under a new incarnation, of which it has nobody.
-    pub(crate) fn resume(&mut self, hold: Option<Instant>, renewed: bool) {
+    /// The store answers again.
+    pub(crate) fn resume(&mut self, hold: Option<Instant>, renewal: Renewal) {
         self.lose_link();
         self.mirror.hold = hold.filter(|_| !self.mirror.users.is_empty());
-        if renewed {
-            self.locals.values_mut().for_each(|local| local.registered = Registered::No);
+        if renewal != Renewal::None {
+            for local in self.locals.values_mut() {
+                local.again = renewal == Renewal::DataLost && local.registered == Registered::Yes;
+                local.registered = Registered::No;
+            }
             self.locals.retain(|_, local| local.wanted());
         }
     }

@@ -12,7 +12,7 @@ use model::webhook::{Happening, Job};
 use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, UserId, WebhookKind};
 use tokio::sync::Notify;
 
-use crate::roster::{Change, Known, Operation, Snapshot, Version};
+use crate::roster::{Change, Known, Operation, Renewal, Snapshot, Version};
 use crate::topics::cache::Kept;
 use crate::topics::{Answer, Command, TopicId, Topics};
 use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, LinkStatus, PublishError};
@@ -48,7 +48,7 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>) -> Arc<dyn Cluster> 
     let mut topics = Topics::new(workers, settings.linger);
     let now = Instant::now();
     topics.link_up();
-    topics.store_up(now, None, true);
+    topics.store_up(now, None, Renewal::None);
     let inner = Inner {
         topics,
         rosters: HashMap::new(),
@@ -201,7 +201,7 @@ impl Inner {
         let about = operation.about();
         let mut left = None;
         let answer = match operation {
-            Operation::Enter { member, known, members_max } => self.enter(id, &channel, member, known, members_max),
+            Operation::Enter { member, known, members_max, .. } => self.enter(id, &channel, member, known, members_max),
             Operation::Exit(user) => {
                 left = self.exit(now, id, &channel, user);
                 Answer::Exited
@@ -212,7 +212,9 @@ impl Inner {
                     Members::snapshot,
                 ))
             }
-            Operation::Count { n, announce } => Answer::Counted { later: self.count(now, id, &channel, n, announce) },
+            Operation::Count { n, announce, .. } => {
+                Answer::Counted { later: self.count(now, id, &channel, n, announce) }
+            }
             Operation::Cached => Answer::Cached(self.kept.get(&channel).filter(|kept| kept.until > now).cloned()),
             Operation::Missed => {
                 self.queue(&channel, Happening::CacheMiss);
@@ -260,7 +262,7 @@ impl Inner {
             self.rosters.remove(&id);
         }
         self.changes += 1;
-        self.end(now, channel, Happening::MemberRemoved(left.1.clone()));
+        self.end(now, channel, Some(left.1.clone()));
         Some(left)
     }
 
@@ -270,7 +272,7 @@ impl Inner {
         let before = if n > 0 { occupied.insert(channel.name.clone(), n) } else { occupied.remove(&channel.name) };
         match (before, n) {
             (None, 1..) => self.begin(channel, Happening::ChannelOccupied),
-            (Some(_), 0) => self.end(now, channel, Happening::ChannelVacated),
+            (Some(_), 0) => self.end(now, channel, None),
             _ => {}
         }
         let Some(app) = self.apps.get(&channel.app) else { return false };
@@ -300,9 +302,9 @@ impl Inner {
         }
     }
 
-    fn end(&mut self, now: Instant, channel: &Arc<ChannelKey>, happening: Happening) {
+    fn end(&mut self, now: Instant, channel: &Arc<ChannelKey>, user: Option<UserId>) {
         if let Some(app) = self.apps.get(&channel.app) {
-            self.queues.end(now, app, channel, happening);
+            self.queues.end(now, app, channel, user);
         }
     }
 

@@ -44,21 +44,35 @@ pub(crate) enum Known {
     Enough,
 }
 
+/// Under which name the store knows this node after a cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Renewal {
+    /// As before.
+    None,
+    /// A new one, of which it has nothing: the node was taken for dead.
+    Fenced,
+    /// A new one, and the store's data are others than before.
+    DataLost,
+}
+
 /// What the store is to be told next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Operation {
-    /// `members_max` 0: no limit, the user was admitted before.
+    /// `members_max` 0: no limit, the user was admitted before. `again`: the store had him, and lost its data.
     Enter {
         member: Member,
         known: Known,
         members_max: u32,
+        again: bool,
     },
     Exit(UserId),
     Roster,
-    /// So many subscriptions of this node. `announce`: the channel's subscribers may be told of the sum.
+    /// So many subscriptions of this node. `announce`: the channel's subscribers may be told of the sum. `again`: the store
+    /// had some, and lost its data.
     Count {
         n: u32,
         announce: bool,
+        again: bool,
     },
     /// What the cache channel holds.
     Cached,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
 
-use crate::roster::{About, Change, Operation, Snapshot, Version};
+use crate::roster::{About, Change, Operation, Renewal, Snapshot, Version};
 use crate::{Ask, Cached, Item, Workers};
 use cache::Kept;
 use occupancy::Occupancy;
@@ -389,25 +389,33 @@ impl Topics {
         }
     }
 
-    /// The store knows this node. `hold`: until when comparing rosters removes nobody. `renewed`: under a new incarnation,
-    /// so it is told of all users anew.
-    pub(crate) fn store_up(&mut self, now: Instant, hold: Option<Instant>, renewed: bool) {
+    /// The store knows this node. `hold`: until when comparing rosters removes nobody. After a renewal it is told of all
+    /// users and channels anew.
+    pub(crate) fn store_up(&mut self, now: Instant, hold: Option<Instant>, renewal: Renewal) {
         self.store_up = true;
         for id in self.ids() {
             let Some(topic) = self.topic(id) else { continue };
-            topic.attendance.iter_mut().for_each(|attendance| attendance.resume(hold, renewed));
-            if renewed {
-                topic.occupancy.iter_mut().for_each(Occupancy::renew);
+            topic.attendance.iter_mut().for_each(|attendance| attendance.resume(hold, renewal));
+            topic.cache.iter_mut().for_each(|cache| cache.lose_link());
+            if renewal != Renewal::None {
+                let lost = renewal == Renewal::DataLost;
+                topic.occupancy.iter_mut().for_each(|occupancy| occupancy.renew(lost));
             }
             self.tell_store(now, id, Who::All);
             self.rest(now, id);
         }
     }
 
-    /// The store no longer takes this node's incarnation.
-    pub(crate) fn store_down(&mut self) {
+    /// The store no longer takes this node's incarnation: no answer to anything under way will come.
+    pub(crate) fn store_down(&mut self, now: Instant) {
         self.store_up = false;
         self.operations.clear();
+        for id in self.ids() {
+            let Some(topic) = self.topic(id) else { continue };
+            topic.occupancy.iter_mut().for_each(Occupancy::lose_link);
+            topic.cache.iter_mut().for_each(|cache| cache.lose_link());
+            self.settle(now, id);
+        }
     }
 
     // Time.

@@ -167,7 +167,7 @@ fn a_node_taken_for_dead_shows_its_own_users_as_staying() {
     // It was frozen: a peer reaped it, and the messages waited in the socket.
     assert!(story.left(version("e", 11), "ann").is_empty());
     assert_eq!(story.left(version("e", 12), "bob"), ["-bob"]);
-    story.attendance.resume(story.hold(), true);
+    story.attendance.resume(story.hold(), Renewal::Fenced);
     assert_eq!(story.enters("ann"), Some(Known::Enough));
     assert!(story.joined(version("e", 13), "ann").is_empty());
     assert!(story.entered("ann", version("e", 13), None).is_empty());
@@ -178,7 +178,7 @@ fn a_node_taken_for_dead_shows_its_own_users_as_staying() {
 fn after_lost_data_removals_wait_for_the_others_to_come_back() {
     let mut story = Story::with(&["bob", "eve", "gone"]);
     story.attendance.lose_link();
-    story.attendance.resume(story.hold(), true);
+    story.attendance.resume(story.hold(), Renewal::Fenced);
     // The new data set has only this node so far.
     assert_eq!(story.enters("ann"), Some(Known::Enough));
     story.entered("ann", version("f", 1), None);

@@ -6,16 +6,21 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use model::ChannelKey;
 use model::webhook::{Happening, Job};
+use model::{ChannelKey, UserId};
 
 use crate::{AppSettings, JOBS_MAX};
+
+/// A user has left the channel; or nobody is there any more.
+type End = (Arc<ChannelKey>, Option<UserId>);
 
 pub(super) struct Queues {
     delay: Duration,
     by_app: HashMap<Arc<str>, VecDeque<Job>>,
-    /// In the order of their due times. Few: what ended within the last seconds.
-    late: VecDeque<(Instant, Arc<ChannelKey>, Happening)>,
+    /// Ends that wait, and until when.
+    late: HashMap<End, Instant>,
+    /// In the order of their due times. One that began again meanwhile is passed over.
+    due: VecDeque<(Instant, End)>,
     last: u64,
     lost: u64,
     fresh: bool,
@@ -23,27 +28,35 @@ pub(super) struct Queues {
 
 impl Queues {
     pub(super) fn new(delay: Duration) -> Self {
-        Self { delay, by_app: HashMap::new(), late: VecDeque::new(), last: 0, lost: 0, fresh: false }
+        Self {
+            delay,
+            by_app: HashMap::new(),
+            late: HashMap::new(),
+            due: VecDeque::new(),
+            last: 0,
+            lost: 0,
+            fresh: false,
+        }
     }
 
     /// Something began: told, unless its end was about to be.
     pub(super) fn begin(&mut self, app: &AppSettings, channel: &Arc<ChannelKey>, happening: Happening) {
-        let ended = match &happening {
-            Happening::MemberAdded(user) => Happening::MemberRemoved(user.clone()),
-            _ => Happening::ChannelVacated,
+        let user = match &happening {
+            Happening::MemberAdded(user) => Some(user.clone()),
+            _ => None,
         };
-        let place = self.late.iter().position(|(_, of, what)| of == channel && *what == ended);
-        match place {
-            Some(place) => _ = self.late.remove(place),
-            None => self.queue(app, channel, happening),
+        if self.late.remove(&(channel.clone(), user)).is_none() {
+            self.queue(app, channel, happening);
         }
     }
 
-    /// Something ended: told after the delay.
-    pub(super) fn end(&mut self, now: Instant, app: &AppSettings, channel: &Arc<ChannelKey>, happening: Happening) {
+    /// Something ended: told after the delay. `user`: he left; `None`: the channel is vacated.
+    pub(super) fn end(&mut self, now: Instant, app: &AppSettings, channel: &Arc<ChannelKey>, user: Option<UserId>) {
         // Also where only the beginning is wanted: it must not be told again for a flutter.
         if channel.name.kind().access != model::Access::User && !app.webhooks.is_empty() {
-            self.late.push_back((now + self.delay, channel.clone(), happening));
+            let (due, end) = (now + self.delay, (channel.clone(), user));
+            self.late.insert(end.clone(), due);
+            self.due.push_back((due, end));
         }
     }
 
@@ -65,16 +78,21 @@ impl Queues {
 
     /// Ends whose time has come.
     pub(super) fn move_due(&mut self, now: Instant, apps: &HashMap<Arc<str>, AppSettings>) {
-        while self.late.front().is_some_and(|(due, ..)| *due <= now) {
-            let Some((_, channel, happening)) = self.late.pop_front() else { break };
+        while self.due.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((due, end)) = self.due.pop_front() else { break };
+            if self.late.get(&end) != Some(&due) {
+                continue;
+            }
+            self.late.remove(&end);
+            let (channel, user) = end;
             if let Some(app) = apps.get(&channel.app) {
-                self.queue(app, &channel, happening);
+                self.queue(app, &channel, user.map_or(Happening::ChannelVacated, Happening::MemberRemoved));
             }
         }
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.late.front().map(|(due, ..)| *due)
+        self.due.front().map(|(due, _)| *due)
     }
 
     pub(super) fn take(&mut self, app: &str, max: usize) -> Vec<Job> {

@@ -1,10 +1,12 @@
 //! What the topics ask of the store, in pipelines: each operation is one script, safe to repeat.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use model::RawJson;
 use redis::{RedisError, ScriptInvocation, Value};
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::Tally;
 use super::presence::Store;
@@ -12,6 +14,9 @@ use super::wire::{self, Message};
 use crate::roster::{About, Known, Operation, Snapshot, Version};
 use crate::topics::cache::{Kept, MISS_EVERY};
 use crate::topics::{Answer, TopicId};
+
+/// One line in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Operations in one pipeline.
 pub(super) const ERRANDS_MAX: usize = 200;
@@ -52,6 +57,7 @@ impl Store {
                 Vec::new()
             }
         };
+        self.complain(&answers);
         let mut answers = answers.into_iter();
         let reply = |Errand { id, operation, .. }| {
             let answer = read(&operation, answers.next().unwrap_or_default(), self.settings.max_payload);
@@ -65,7 +71,7 @@ impl Store {
         let scripts = &self.scripts;
         let delay = millis(self.settings.webhook_delay);
         match operation {
-            Operation::Enter { member, known, members_max } => {
+            Operation::Enter { member, known, members_max, again } => {
                 let (epoch, number) = match known {
                     Known::At(version) => (&*version.epoch, version.number.to_string()),
                     Known::Nothing => ("", String::new()),
@@ -74,7 +80,7 @@ impl Store {
                 let info = member.info.as_ref().map_or("", |info| info.as_str());
                 let mut call = self.invocation(&scripts.join);
                 call.arg(inc).arg(channel).arg(topic).arg(&*member.id).arg(info);
-                call.arg(epoch).arg(number).arg(*members_max).arg(wants);
+                call.arg(epoch).arg(number).arg(*members_max).arg(wants).arg(u8::from(*again));
                 call
             }
             Operation::Exit(user) => {
@@ -87,9 +93,10 @@ impl Store {
                 call.arg(channel);
                 call
             }
-            Operation::Count { n, announce } => {
+            Operation::Count { n, announce, again } => {
                 let mut call = self.invocation(&scripts.count);
                 call.arg(inc).arg(channel).arg(topic).arg(*n).arg(u8::from(*announce)).arg(wants).arg(delay);
+                call.arg(u8::from(*again));
                 call
             }
             Operation::Cached => {
@@ -103,6 +110,24 @@ impl Store {
                 call
             }
         }
+    }
+
+    /// Counts what the server refused, and says so once a minute: rights that are missing, memory that is full.
+    pub(super) fn complain(&self, answers: &[Value]) -> usize {
+        let refused = answers.iter().filter_map(|answer| match answer {
+            Value::ServerError(error) => Some(error),
+            _ => None,
+        });
+        let count = refused.clone().count();
+        Tally::add(&self.tally.errors, count as u64);
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = refused.into_iter().next()
+            && last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY)
+        {
+            *last = Some(Instant::now());
+            warn!(%error, count, "Redis refused a script; it is repeated (more are counted and not logged for a minute)");
+        }
+        count
     }
 
     /// A pipeline, repeated once when the server did not know a script.

@@ -16,6 +16,7 @@ use super::link::Link;
 use super::presence::Store;
 use super::queries::Own;
 use crate::Ask;
+use crate::roster::Renewal;
 use crate::topics::TopicId;
 
 /// Asks that may wait, of all workers.
@@ -50,13 +51,11 @@ pub(super) enum News {
         ids: Vec<TopicId>,
         forbidden: bool,
     },
-    /// The node's incarnation is registered; `true` when it is a new one.
-    Registered(u64, bool),
+    /// The node's incarnation is registered.
+    Registered(u64, Renewal),
     /// The node's incarnation is no longer accepted.
     Fenced(u64),
     Answered(Vec<Reply>),
-    /// Whether this node is the one that tells the webhooks.
-    Leads(u64, bool),
 }
 
 pub(super) struct Push {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use model::{Broadcast, Reason};
 use redis::{PushKind, Value};
 use tokio::sync::{oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::Tally;
@@ -41,8 +41,6 @@ struct Live {
     subscriber: redis::aio::MultiplexedConnection,
     store: Arc<Store>,
     tasks: JoinSet<()>,
-    /// While this node is the one that tells the webhooks.
-    reader: Option<AbortHandle>,
 }
 
 pub(super) struct Listener {
@@ -154,6 +152,7 @@ impl Listener {
             News::Up(link) => self.link_up(link),
             News::Down(of) if generation == Some(of) => {
                 (self.live, self.pipelines) = (None, 0);
+                self.jobs.lead(Vec::new());
                 self.names.clear();
                 self.forget_errands();
                 self.topics.link_down(now);
@@ -169,15 +168,15 @@ impl Listener {
                 }
                 self.topics.refused(now, &ids);
             }
-            News::Registered(of, renewed) if generation == Some(of) => {
+            News::Registered(of, renewal) if generation == Some(of) => {
                 self.forget_errands();
-                self.topics.store_up(now, Some(now + self.settings.hold()), renewed);
+                self.topics.store_up(now, Some(now + self.settings.hold()), renewal);
+                self.live.iter().for_each(|live| live.store.note_told());
             }
             News::Fenced(of) if generation == Some(of) => {
                 self.forget_errands();
-                self.topics.store_down();
+                self.topics.store_down(now);
             }
-            News::Leads(of, leads) if generation == Some(of) => self.lead(leads),
             News::Answered(replies) => {
                 for reply in replies.into_iter().filter(|reply| reply.session == self.session) {
                     match reply.answer {
@@ -187,7 +186,7 @@ impl Listener {
                 }
                 self.pipelines = self.pipelines.saturating_sub(1);
             }
-            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) | News::Leads(..) => {}
+            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) => {}
         }
     }
 
@@ -205,12 +204,16 @@ impl Listener {
             generation: link.generation,
             pulse: self.pulse.clone(),
             fenced: tokio::sync::Notify::new(),
+            complained: Mutex::default(),
+            questions: tokio::sync::Semaphore::new((self.settings.pool_size / 2).max(1)),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(store.clone().keep(link.generation, self.inbox.clone()));
         tasks.spawn(store.clone().send_reports());
+        tasks.spawn(store.clone().read_jobs());
+        tasks.spawn(store.clone().send_done());
         let (generation, subscriber) = (link.generation, link.subscriber);
-        self.live = Some(Live { generation, subscriber, store, tasks, reader: None });
+        self.live = Some(Live { generation, subscriber, store, tasks });
         self.topics.link_up();
     }
 
@@ -223,18 +226,6 @@ impl Listener {
 
     fn set_status(&self, status: LinkStatus) {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
-    }
-
-    fn lead(&mut self, leads: bool) {
-        let Some(live) = &mut self.live else { return };
-        match (leads, &live.reader) {
-            (true, None) => live.reader = Some(live.tasks.spawn(live.store.clone().read_jobs())),
-            (false, Some(reader)) => {
-                reader.abort();
-                live.reader = None;
-            }
-            _ => {}
-        }
     }
 
     fn retire(&mut self) {

@@ -45,6 +45,9 @@ use settings::Address;
 pub use settings::{Settings, StartError};
 use webhooks::Jobs;
 
+/// What the script puts behind an event that a cache channel keeps, at most.
+const KEPT_BYTES: usize = 32;
+
 /// Longest wait for the last exits when closing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -179,12 +182,13 @@ impl Backplane for Redis {
             return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
-        if payload.len() > self.max_payload {
+        let keeps = event.cacheable && channel.name.kind().cache;
+        if payload.len() + usize::from(keeps) * KEPT_BYTES > self.max_payload {
             return Box::pin(std::future::ready(Err(PublishError::TooLarge(self.max_payload))));
         }
         Tally::add(&self.tally.messages_out, 1);
         Tally::add(&self.tally.bytes_out, payload.len() as u64);
-        let keep = (event.cacheable && channel.name.kind().cache).then(|| Keep {
+        let keep = keeps.then(|| Keep {
             store: self.keys.store(),
             channel: Keys::channel(&channel),
             ttl_ms: self.keys.cache_ttl(&channel.app),
@@ -243,13 +247,7 @@ impl Cluster for Redis {
     }
 
     fn done(&self, app: Arc<str>, jobs: Vec<Box<str>>) {
-        let asked = self.ask_listener(Question::Nothing);
-        self.runtime.spawn(async move {
-            // Without a link they stay where they are, and are told again.
-            if let Some((store, _)) = asked.await {
-                store.done(&app, jobs).await;
-            }
-        });
+        self.jobs.done(&app, jobs);
     }
 
     fn channels(&self) -> Vec<((Arc<str>, &'static str), u64)> {
@@ -264,8 +262,12 @@ impl Cluster for Redis {
         let (closed, done) = oneshot::channel();
         let _ = self.inbox.call(Call::Close(closed));
         let tasks = self.tasks.clone();
+        let asked = self.ask_listener(Question::Nothing);
         // On our own runtime: the caller's need not have timers.
         let closing = self.runtime.spawn(async move {
+            if let Ok(Some((store, _))) = tokio::time::timeout(CLOSE_TIMEOUT, asked).await {
+                store.step_down().await;
+            }
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, done).await;
             tasks.abort();
         });

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Script, ScriptInvocation, Value};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -25,6 +25,7 @@ use super::settings::Settings;
 use super::webhooks::Jobs;
 use super::{Tally, random};
 use crate::Workers;
+use crate::roster::Renewal;
 
 /// Users and counts that one REAP takes out.
 const REAP_STEPS: usize = 500;
@@ -36,6 +37,10 @@ pub(super) struct Registration {
     counter: u64,
     /// The server's run id when it was made; empty: not registered yet.
     run: String,
+    /// The data set's epoch then.
+    epoch: String,
+    /// What the listener is to be told of the last renewal, until it was.
+    renewal: Option<Renewal>,
     /// Names that it had before and that may still stand in Redis: after a restart from an old snapshot they hold users
     /// who have left since.
     replaced: Vec<String>,
@@ -57,6 +62,10 @@ pub(super) struct Store {
     pub pulse: Arc<watch::Sender<Pulse>>,
     /// An operation was refused for its incarnation.
     pub fenced: Notify,
+    /// When it was last logged that a script was refused.
+    pub complained: Mutex<Option<std::time::Instant>>,
+    /// Questions at a time: they must not take all connections from the beat.
+    pub questions: Semaphore,
 }
 
 /// What the last beat told of the others.
@@ -65,8 +74,22 @@ pub(super) struct Census {
     nodes: AtomicUsize,
     /// Of the other nodes, by app.
     connections: Mutex<HashMap<Arc<str>, u64>>,
+    /// Apps that the last beat named: one that is gone is named once more, with nothing.
+    named: Mutex<Vec<Arc<str>>>,
     /// Webhook jobs that found no room, of the whole cluster, as this node knows it.
     lost: Mutex<Option<u64>>,
+}
+
+impl Registration {
+    /// The server has taken it. What that means for what it was told before.
+    fn note(&mut self, run: &str, epoch: &str) -> Renewal {
+        if self.counter > 0 && self.run.is_empty() {
+            let same = self.epoch == epoch && self.renewal != Some(Renewal::DataLost);
+            self.renewal = Some(if same { Renewal::Fenced } else { Renewal::DataLost });
+        }
+        (self.run, self.epoch) = (run.to_owned(), epoch.to_owned());
+        self.renewal.unwrap_or(Renewal::None)
+    }
 }
 
 impl Census {
@@ -88,10 +111,10 @@ impl Census {
 
 #[derive(PartialEq, Debug)]
 pub(super) enum Beat {
-    /// `leads`: this node is the one that tells the webhooks.
+    /// `leads`: the apps whose webhooks this node tells.
     Lives {
         dead: Vec<String>,
-        leads: bool,
+        leads: Vec<Arc<str>>,
     },
     Fenced,
     Failed,
@@ -115,15 +138,15 @@ impl Store {
                 }
             };
             if !registered {
-                if let Some(renewed) = self.hello().await {
+                if let Some(renewal) = self.hello().await {
                     registered = true;
-                    inbox.tell(News::Registered(generation, renewed));
+                    inbox.tell(News::Registered(generation, renewal));
                 }
                 continue;
             }
             match if fenced { Beat::Fenced } else { self.beat().await } {
                 Beat::Lives { dead, leads } => {
-                    inbox.tell(News::Leads(generation, leads));
+                    self.jobs.lead(leads);
                     for dead in dead {
                         if reaped.insert(dead.clone()) {
                             reaping.spawn(self.clone().reap(dead));
@@ -169,20 +192,24 @@ impl Store {
         }
     }
 
-    /// True when the node took a new incarnation since its last success; `None` when there was no answer.
-    pub(super) async fn hello(&self) -> Option<bool> {
+    /// The listener knows of the last renewal.
+    pub(super) fn note_told(&self) {
+        self.lock().renewal = None;
+    }
+
+    /// Registers; `None` when there was no answer.
+    pub(super) async fn hello(&self) -> Option<Renewal> {
         loop {
             // Two statements: a lock lives until the end of its own.
             let known = self.lock().run.clone();
             let inc = self.incarnation();
-            let renewed = known.is_empty() && self.lock().counter > 0;
             let mut hello = self.invocation(&self.scripts.hello);
             hello.arg(&inc).arg(format!("{:016x}", random())).arg(&known).arg(millis(self.settings.quiet()));
             let answer = array(self.call(&hello).await?);
             match (answer.first().and_then(text), answer.get(1).and_then(text)) {
                 (Some("OK"), Some(run)) => {
-                    self.lock().run = run.to_owned();
-                    return Some(renewed);
+                    let epoch = answer.get(2).and_then(text).unwrap_or_default();
+                    return Some(self.lock().note(run, epoch));
                 }
                 (Some("RENEW"), _) => self.renew(),
                 _ => return None,
@@ -191,39 +218,61 @@ impl Store {
     }
 
     pub(super) async fn beat(&self) -> Beat {
-        let apps = self.keys.wants_of_apps();
+        let apps = self.apps_to_name();
         let connections = self.workers.connections();
-        let own: Vec<u64> = apps.iter().map(|(app, _)| connections.get(app).copied().unwrap_or(0)).collect();
+        let own: Vec<u64> = apps.iter().map(|(app, ..)| connections.get(app).copied().unwrap_or(0)).collect();
         let mut beat = self.invocation(&self.scripts.beat);
         beat.arg(self.incarnation()).arg(millis(self.settings.gap()));
         beat.arg(millis(self.settings.quiet())).arg(millis(self.settings.presence_dead_after));
-        beat.arg(u8::from(!self.keys.apps_with_webhooks().is_empty()));
-        for ((app, wants), n) in apps.iter().zip(&own) {
-            beat.arg(keys::encoded(app)).arg(*n).arg(wants);
+        for ((app, wants, has_webhooks), n) in apps.iter().zip(&own) {
+            beat.arg(keys::encoded(app)).arg(*n).arg(wants).arg(u8::from(*has_webhooks));
         }
         let answer = array(self.call(&beat).await.unwrap_or_default());
         match answer.first().and_then(text) {
             Some("OK") => {
                 let at = |place: usize| answer.get(place).and_then(number).unwrap_or(0);
                 self.census.nodes.store(at(2) as usize, Relaxed);
-                let leads = at(3) == 1;
-                let lost = self.census.newly_lost(at(4));
-                if leads && lost > 0 {
-                    Tally::add(&self.tally.webhooks_lost, lost);
-                    warn!(lost, "webhook jobs were lost: more than 100,000 of one app wait");
+                let told = answer.get(4).cloned().map(array).unwrap_or_default();
+                let (mut leads, mut elsewhere) = (Vec::new(), HashMap::new());
+                for (((app, ..), own), told) in apps.iter().zip(&own).zip(told.chunks_exact(2)) {
+                    elsewhere.insert(app.clone(), number(&told[0]).unwrap_or(0).saturating_sub(*own));
+                    if number(&told[1]) == Some(1) {
+                        leads.push(app.clone());
+                    }
                 }
-                let sums = answer.get(5).cloned().map(array).unwrap_or_default();
-                let elsewhere = apps
-                    .iter()
-                    .zip(&own)
-                    .zip(&sums)
-                    .map(|(((app, _), own), sum)| (app.clone(), number(sum).unwrap_or(0).saturating_sub(*own)));
-                *self.census.connections.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere.collect();
+                self.note_lost(at(3), !leads.is_empty());
+                *self.census.connections.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
                 let dead = answer.get(1).cloned().map(array).unwrap_or_default();
                 Beat::Lives { dead: dead.iter().filter_map(text).map(str::to_owned).collect(), leads }
             }
             Some("FENCED") => Beat::Fenced,
             _ => Beat::Failed,
+        }
+    }
+
+    /// Each app, what it wants, and whether it has webhooks. Those that the last beat named and that are gone come behind.
+    fn apps_to_name(&self) -> Vec<(Arc<str>, String, bool)> {
+        let with_webhooks = self.keys.apps_with_webhooks();
+        let known = self.keys.wants_of_apps().into_iter().map(|(app, wants)| {
+            let has_webhooks = with_webhooks.contains(&app);
+            (app, wants, has_webhooks)
+        });
+        let mut apps: Vec<_> = known.collect();
+        let here: Vec<Arc<str>> = apps.iter().map(|(app, ..)| app.clone()).collect();
+        let mut named = self.census.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = named.iter().filter(|app| !here.contains(app)).cloned().collect();
+        // Their ends are left to the nodes that know them: wants of "" would drop those that are due.
+        apps.extend(gone.into_iter().map(|app| (app, String::from("-"), false)));
+        *named = here;
+        apps
+    }
+
+    /// The queue's own losses are of the cluster; only who leads counts them, and only what is new.
+    fn note_lost(&self, lost: u64, leads: bool) {
+        let lost = self.census.newly_lost(lost);
+        if leads && lost > 0 {
+            Tally::add(&self.tally.webhooks_lost, lost);
+            warn!(lost, "webhook jobs were lost: more than 100,000 of one app wait");
         }
     }
 

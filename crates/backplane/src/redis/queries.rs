@@ -113,7 +113,11 @@ impl Store {
     }
 
     async fn ask(&self, pipeline: &redis::Pipeline, count: usize) -> Result<Vec<Value>, QueryError> {
-        let answers = timeout(self.settings.command_timeout, self.send(pipeline, count)).await;
+        let sending = async {
+            let _place = self.questions.acquire().await;
+            self.send(pipeline, count).await
+        };
+        let answers = timeout(self.settings.command_timeout, sending).await;
         let answers = answers.map_err(|_| QueryError::TimedOut)?.map_err(|error| match error.code() {
             Some(_) => QueryError::Refused(error.to_string()),
             None => QueryError::Unavailable,

@@ -15,6 +15,7 @@ use super::presence::{Beat, Store};
 use super::scripts::Scripts;
 use crate::conformance::cluster::{TOLD, jobs, told, told_app};
 use crate::conformance::{self, APP, LIMIT, Site, event, key};
+use crate::roster::Renewal;
 use crate::{AppSettings, Item, LinkStatus, PublishError, Workers};
 
 /// What the documentation asks operators to grant; `USER` is put in front.
@@ -456,7 +457,7 @@ impl Workers for Nobody {
 }
 
 fn lives(dead: &[&str]) -> Beat {
-    Beat::Lives { dead: dead.iter().map(|dead| (*dead).to_owned()).collect(), leads: false }
+    Beat::Lives { dead: dead.iter().map(|dead| (*dead).to_owned()).collect(), leads: Vec::new() }
 }
 
 fn store(server: &Server, node: &str) -> Arc<Store> {
@@ -475,6 +476,8 @@ fn store(server: &Server, node: &str) -> Arc<Store> {
         generation: 0,
         pulse: Arc::default(),
         fenced: Notify::new(),
+        complained: Default::default(),
+        questions: tokio::sync::Semaphore::new(1),
     })
 }
 
@@ -482,7 +485,7 @@ fn store(server: &Server, node: &str) -> Arc<Store> {
 async fn silence_of_everyone_is_not_death_of_everyone() {
     let server = Server::start().await;
     let (a, b) = (store(&server, "a"), store(&server, "b"));
-    assert_eq!((a.hello().await, b.hello().await), (Some(false), Some(false)));
+    assert_eq!((a.hello().await, b.hello().await), (Some(Renewal::None), Some(Renewal::None)));
     // The guard of a new data set passes while both beat.
     let calm = Instant::now() + server.settings().quiet();
     while Instant::now() < calm {
@@ -505,7 +508,7 @@ async fn silence_of_everyone_is_not_death_of_everyone() {
     a.clone().reap(b.incarnation()).await;
     assert_eq!((a.beat().await, b.beat().await), (lives(&[]), Beat::Fenced));
     // What was reaped comes back under a new name only.
-    assert_eq!(b.hello().await, Some(true));
+    assert_eq!(b.hello().await, Some(Renewal::Fenced));
     assert_eq!((b.incarnation(), b.beat().await), ("b.1".to_owned(), lives(&[])));
 }
 
@@ -586,4 +589,94 @@ async fn a_server_restored_from_an_old_snapshot_keeps_no_ghosts() {
     let changes: Vec<_> = looks_on.said(0, &watched).into_iter().filter(|said| said.starts_with(['+', '-'])).collect();
     assert!(!changes.iter().any(|said| said.ends_with("stays")), "{changes:?}");
     assert_eq!(looks_on.backplane.users(watched.clone()).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn whoever_comes_just_after_the_data_were_lost_is_let_in_and_nothing_begins_anew() {
+    let server = Server::start().await;
+    let node = server.site();
+    let (plain, room) = (told("stays"), told("presence-stays"));
+    node.join(0, &plain, 1).await;
+    node.ask_member(0, &room, 2, "ann");
+    node.admitted(0, &room, 2).await;
+    let before = jobs(&node, &node, "member_added presence-stays ann").await;
+    assert!(before.contains(&"channel_occupied stays".to_owned()), "{before:?}");
+    // Before the node has found out.
+    server.ask(&["FLUSHALL"]).await;
+    let cached = told("cache-flushed");
+    node.join(0, &cached, 3).await;
+    until_registered(&node, &server).await;
+    let after = jobs(&node, &node, "cache_miss cache-flushed").await;
+    let again = ["channel_occupied stays", "channel_occupied presence-stays", "member_added presence-stays ann"];
+    assert!(!after.iter().any(|word| again.contains(&&**word)), "{after:?}");
+}
+
+/// The node's share stands in Redis.
+async fn until_registered(node: &Site, server: &Server) {
+    let looks_on = server.site();
+    looks_on.until_count(&told("stays"), 1).await;
+    assert_eq!(node.backplane.status(), LinkStatus::Up);
+}
+
+#[tokio::test]
+async fn a_server_without_memory_still_delivers_on_cache_channels() {
+    let server = Server::start().await;
+    let node = server.site();
+    let channel = told("cache-full");
+    node.join(0, &channel, 1).await;
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let kept = |name: &str| model::Event { cacheable: true, ..event(name) };
+    node.backplane.publish(channel.clone(), kept("one")).await.unwrap();
+    node.until_said(0, &channel, "one").await;
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    node.backplane.publish(channel.clone(), kept("two")).await.unwrap();
+    node.until_said(0, &channel, "two").await;
+    assert_eq!(node.said(0, &channel).iter().filter(|said| *said == "one").count(), 1);
+}
+
+#[tokio::test]
+async fn a_cache_channel_goes_on_after_its_server_fell_back() {
+    let server = Server::start().await;
+    let node = server.site();
+    let channel = told("cache-back");
+    node.join(0, &channel, 1).await;
+    let kept = |name: &str| model::Event { cacheable: true, ..event(name) };
+    let store = format!("ff:{{0}}:last:{}", Keys::channel(&channel));
+    node.backplane.publish(channel.clone(), kept("one")).await.unwrap();
+    node.until_said(0, &channel, "one").await;
+    let number = server.ask(&["HGET", &store, "n"]).await;
+    let number: u64 = redis::from_redis_value(number).unwrap();
+    for name in ["two", "three"] {
+        node.backplane.publish(channel.clone(), kept(name)).await.unwrap();
+    }
+    node.until_said(0, &channel, "three").await;
+    // As a restore from a snapshot leaves it.
+    server.ask(&["HSET", &store, "n", &number.to_string()]).await;
+    node.backplane.publish(channel.clone(), kept("four")).await.unwrap();
+    node.until_said(0, &channel, "four").await;
+}
+
+#[tokio::test]
+async fn webhooks_of_apps_that_only_some_nodes_know_are_told_by_those() {
+    let server = Server::start().await;
+    let other = AppSettings { id: "other".into(), prefix: "app_database_other_".into(), ..told_app() };
+    let with_other = Settings { apps: vec![told_app(), other], ..server.settings() };
+    let (old, new) = (server.site(), site(with_other.clone()));
+    until("both live", || old.backplane.nodes() == 2 && new.backplane.nodes() == 2).await;
+    let channel = Arc::new(ChannelKey { app: "other".into(), name: model::ChannelName::new("x").unwrap() });
+    new.join(0, &channel, 1).await;
+    // It dies, and the old node, which does not know the app, reaps it. Another that does know it tells the end.
+    drop(new);
+    until("alone", || old.backplane.nodes() == 1).await;
+    let new = site(with_other);
+    let mut said = Vec::new();
+    let deadline = Instant::now() + LIMIT;
+    while said.last().map(String::as_str) != Some("channel_vacated") {
+        assert!(Instant::now() < deadline, "{said:?}");
+        let jobs = new.backplane.clone().take_jobs("other".into(), 9).await;
+        let transitions = jobs.iter().map(|job| job.happening.kind().name().to_owned());
+        said.extend(transitions.filter(|name| name.starts_with("channel")));
+        new.backplane.done("other".into(), jobs.into_iter().map(|job| job.id).collect());
+    }
+    assert_eq!(said, ["channel_occupied", "channel_vacated"]);
 }

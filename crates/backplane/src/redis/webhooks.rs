@@ -1,7 +1,8 @@
-//! Webhook jobs in Redis: a stream an app, read by the one node that leads.
+//! Webhook jobs in Redis: a stream an app, read by the one node that leads for it.
 //!
-//! Who leads is decided by BEAT. All leaders read under one consumer name, so what a dead one left undone is what its
-//! successor reads first; what was posted and not yet done is then told twice, never lost. One reader keeps the order.
+//! Who leads is decided by BEAT. All leaders read under one consumer name, so what one left undone its successor finds by
+//! looking through what is not done, at first and then from time to time. What was posted and not yet done when its leader
+//! died is told twice, never lost. One reader an app keeps the order.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ const ROOM: usize = 1_000;
 const READ_MAX: usize = 100;
 /// Longest wait of one call for news.
 const BLOCK: Duration = Duration::from_secs(1);
+/// How often what is not done is looked through.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// After an error, and while nobody takes what was read.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Client events that wait to be queued; more are lost, and counted.
@@ -45,12 +48,31 @@ struct Report {
     user: String,
 }
 
+/// One app's jobs in this node.
+#[derive(Default)]
+struct Desk {
+    waiting: VecDeque<Job>,
+    /// All that were put here and are not out of the queue yet: what is read again of them is known.
+    in_hand: HashSet<Box<str>>,
+    /// To be taken out of the queue.
+    done: Vec<Box<str>>,
+}
+
+#[derive(Default)]
+struct Desks {
+    by_app: HashMap<Arc<str>, Desk>,
+    /// Apps that this node leads for.
+    led: HashSet<Arc<str>>,
+}
+
 /// Jobs on their way in and out, kept over links.
 #[derive(Default)]
 pub(super) struct Jobs {
-    waiting: Mutex<HashMap<Arc<str>, VecDeque<Job>>>,
+    desks: Mutex<Desks>,
     /// Something waits.
     filled: Notify,
+    /// Something is done.
+    finished: Notify,
     reports: Mutex<VecDeque<Report>>,
     reported: Notify,
 }
@@ -69,17 +91,33 @@ impl Jobs {
         self.reported.notify_one();
     }
 
+    /// These are the apps that this node leads for. What waits for another is his who leads for that now.
+    pub(super) fn lead(&self, apps: Vec<Arc<str>>) {
+        let mut desks = self.desks();
+        let Desks { by_app, led } = &mut *desks;
+        *led = apps.into_iter().collect();
+        for (_, desk) in by_app.iter_mut().filter(|(app, _)| !led.contains(*app)) {
+            for job in desk.waiting.drain(..) {
+                desk.in_hand.remove(&job.id);
+            }
+        }
+    }
+
+    pub(super) fn led(&self) -> Vec<Arc<str>> {
+        self.desks().led.iter().cloned().collect()
+    }
+
     pub(super) async fn take(&self, app: &str, max: usize) -> Vec<Job> {
         let deadline = Instant::now() + TAKE_TIMEOUT;
         loop {
             let filled = self.filled.notified();
             tokio::pin!(filled);
             filled.as_mut().enable();
-            if let Some(queue) = self.waiting().get_mut(app)
-                && !queue.is_empty()
+            if let Some(desk) = self.desks().by_app.get_mut(app)
+                && !desk.waiting.is_empty()
             {
-                let n = queue.len().min(max);
-                return queue.drain(..n).collect();
+                let n = desk.waiting.len().min(max);
+                return desk.waiting.drain(..n).collect();
             }
             if tokio::time::timeout_at(deadline, filled).await.is_err() {
                 return Vec::new();
@@ -87,17 +125,43 @@ impl Jobs {
         }
     }
 
+    /// Takes in what is new. What is read after the lead was lost is left to the next leader.
     fn put(&self, app: &Arc<str>, jobs: Vec<Job>) {
-        self.waiting().entry(app.clone()).or_default().extend(jobs);
+        let mut desks = self.desks();
+        if !desks.led.contains(app) {
+            return;
+        }
+        let desk = desks.by_app.entry(app.clone()).or_default();
+        desk.waiting.extend(jobs.into_iter().filter(|job| desk.in_hand.insert(job.id.clone())));
+        drop(desks);
         self.filled.notify_waiters();
     }
 
-    fn has_room(&self, app: &str) -> bool {
-        self.waiting().get(app).is_none_or(|queue| queue.len() < ROOM)
+    pub(super) fn done(&self, app: &Arc<str>, jobs: Vec<Box<str>>) {
+        self.desks().by_app.entry(app.clone()).or_default().done.extend(jobs);
+        self.finished.notify_one();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<Job>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The next to be taken out of a queue.
+    fn next_done(&self) -> Option<(Arc<str>, Vec<Box<str>>)> {
+        let desks = self.desks();
+        let (app, desk) = desks.by_app.iter().find(|(_, desk)| !desk.done.is_empty())?;
+        Some((app.clone(), desk.done.iter().take(READ_MAX).cloned().collect()))
+    }
+
+    fn forget(&self, app: &str, jobs: &[Box<str>]) {
+        if let Some(desk) = self.desks().by_app.get_mut(app) {
+            desk.done.drain(..jobs.len());
+            jobs.iter().for_each(|id| _ = desk.in_hand.remove(id));
+        }
+    }
+
+    fn has_room(&self, app: &str) -> bool {
+        self.desks().by_app.get(app).is_none_or(|desk| desk.waiting.len() < ROOM)
+    }
+
+    fn desks(&self) -> MutexGuard<'_, Desks> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reports(&self) -> MutexGuard<'_, VecDeque<Report>> {
@@ -105,135 +169,163 @@ impl Jobs {
     }
 }
 
-/// How far each app's stream was read.
-#[derive(Default)]
+/// How far an app's stream was read.
 struct Progress {
-    /// Apps whose group exists.
-    known: HashSet<Arc<str>>,
-    /// While what was left undone is read: the last of it so far.
-    undone: HashMap<Arc<str>, String>,
+    /// While what is not done is looked through: the last of it so far.
+    undone: Option<String>,
+    looked: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { undone: Some("0".to_owned()), looked: Instant::now() }
+    }
+}
+
+/// Why a call read nothing.
+enum Unread {
+    /// The stream or its group does not exist.
+    NoGroup,
+    Failed,
 }
 
 impl Store {
-    /// Reads jobs until it is dropped: while this node leads, on this link.
+    /// Reads jobs until it is dropped.
     pub(super) async fn read_jobs(self: Arc<Self>) {
-        self.jobs.waiting().clear();
-        let mut progress = Progress::default();
+        let mut progress: HashMap<Arc<str>, Progress> = HashMap::new();
         loop {
-            let apps: Vec<_> =
-                self.keys.apps_with_webhooks().into_iter().filter(|app| self.jobs.has_room(app)).collect();
-            let read = !apps.is_empty() && self.read_some(&mut progress, &apps).await;
+            let led = self.jobs.led();
+            progress.retain(|app, _| led.contains(app));
+            let (mut current, mut behind) = (Vec::new(), false);
+            for app in led.into_iter().filter(|app| self.jobs.has_room(app)) {
+                let progress = progress.entry(app.clone()).or_insert_with(Progress::new);
+                if progress.undone.is_none() && progress.looked.elapsed() >= LOOK_EVERY {
+                    *progress = Progress::new();
+                }
+                if progress.undone.is_none() || self.look_through(&app, progress).await {
+                    behind |= progress.undone.is_some();
+                    current.push(app);
+                }
+            }
+            let read = !current.is_empty() && self.read_new(&current, !behind).await;
             if !read {
+                // Whatever it was: groups that are gone are found and made when what is not done is looked through.
+                progress.values_mut().filter(|_| !current.is_empty()).for_each(|progress| *progress = Progress::new());
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    /// One call. False when there is reason to wait.
-    async fn read_some(self: &Arc<Self>, progress: &mut Progress, apps: &[Arc<str>]) -> bool {
-        for app in apps {
-            if !progress.known.contains(app) {
-                if !self.make_group(app).await {
-                    return false;
-                }
-                progress.known.insert(app.clone());
-                progress.undone.insert(app.clone(), "0".to_owned());
-            }
-        }
-        // Asking for what was left undone never waits, so it is asked for alone.
-        let undone: Vec<_> = apps.iter().filter(|app| progress.undone.contains_key(*app)).cloned().collect();
-        let (apps, waits) = if undone.is_empty() { (apps, true) } else { (&undone[..], false) };
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(READ_MAX);
-        if waits {
-            command.arg("BLOCK").arg(BLOCK.min(self.settings.command_timeout / 2).as_millis() as u64);
-        }
-        command.arg("STREAMS");
-        apps.iter().for_each(|app| _ = command.arg(self.keys.webhooks(app)));
-        apps.iter().for_each(|app| _ = command.arg(progress.undone.get(app).map_or(">", String::as_str)));
-        let asking = async {
-            let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
-            command.query_async::<Value>(&mut connection).await.map_err(|error| error.to_string())
-        };
-        match timeout(self.settings.command_timeout * 2, asking).await {
-            Ok(Ok(answer)) => {
-                self.sort(progress, apps, answer);
+    /// One page of what is not done. False: nothing can be read of this app now.
+    async fn look_through(&self, app: &Arc<str>, progress: &mut Progress) -> bool {
+        let from = progress.undone.clone().unwrap_or_default();
+        match self.read(std::slice::from_ref(app), &from, None).await {
+            Ok(mut streams) => {
+                let entries = streams.remove(&self.keys.webhooks(app)).unwrap_or_default();
+                progress.undone = entries.last().and_then(|entry| entry.first()).and_then(text).map(str::to_owned);
+                self.sort(app, entries);
                 true
             }
-            Ok(Err(error)) => {
-                // The data were lost: the groups are made anew.
-                progress.known.clear();
-                if !error.contains("NOGROUP") {
-                    warn!(%error, "cannot read the webhook jobs; trying again");
-                }
-                false
-            }
-            Err(_) => false,
+            Err(Unread::NoGroup) => self.make_group(app).await,
+            Err(Unread::Failed) => false,
         }
     }
 
-    /// Puts what came to the apps' queues.
-    fn sort(self: &Arc<Self>, progress: &mut Progress, apps: &[Arc<str>], answer: Value) {
-        let mut streams: HashMap<String, Value> = match answer {
-            Value::Map(streams) => {
-                streams.into_iter().filter_map(|(key, entries)| Some((text(&key)?.to_owned(), entries))).collect()
-            }
-            _ => HashMap::new(),
-        };
+    /// What is new, and waits for it where nothing else is to be done.
+    async fn read_new(&self, apps: &[Arc<str>], wait: bool) -> bool {
+        let wait = if wait { BLOCK.min(self.settings.command_timeout / 2) } else { Duration::from_millis(1) };
+        let Ok(mut streams) = self.read(apps, ">", Some(wait)).await else { return false };
         for app in apps {
-            let entries = streams.remove(&self.keys.webhooks(app)).map(array).unwrap_or_default();
-            let entries: Vec<_> = entries.into_iter().map(array).collect();
-            if progress.undone.contains_key(app) {
-                match entries.last().and_then(|entry| text(entry.first()?)) {
-                    Some(last) => _ = progress.undone.insert(app.clone(), last.to_owned()),
-                    None => _ = progress.undone.remove(app),
-                }
-            }
-            let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
-            for entry in entries {
-                match read(&entry) {
-                    Some(job) => jobs.push(job),
-                    None => unreadable.extend(entry.first().and_then(text).map(Box::from)),
-                }
-            }
-            if !jobs.is_empty() {
-                self.jobs.put(app, jobs);
-            }
-            if !unreadable.is_empty() {
-                let (store, app) = (self.clone(), app.clone());
-                tokio::spawn(async move { store.done(&app, unreadable).await });
-            }
+            self.sort(app, streams.remove(&self.keys.webhooks(app)).unwrap_or_default());
+        }
+        true
+    }
+
+    /// Entries by stream.
+    async fn read(
+        &self,
+        apps: &[Arc<str>],
+        from: &str,
+        wait: Option<Duration>,
+    ) -> Result<HashMap<String, Vec<Vec<Value>>>, Unread> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(CONSUMER).arg("COUNT").arg(READ_MAX);
+        if let Some(wait) = wait {
+            command.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        command.arg("STREAMS");
+        apps.iter().for_each(|app| _ = command.arg(self.keys.webhooks(app)));
+        apps.iter().for_each(|_| _ = command.arg(from));
+        let streams = match self.ask_once(&command, "cannot read the webhook jobs").await? {
+            Value::Map(streams) => streams,
+            _ => Vec::new(),
+        };
+        let stream = |(key, entries): (Value, Value)| {
+            Some((text(&key)?.to_owned(), array(entries).into_iter().map(array).collect()))
+        };
+        Ok(streams.into_iter().filter_map(stream).collect())
+    }
+
+    /// Puts what came to the app's desk. A kind that this node does not know is left for one that does.
+    fn sort(&self, app: &Arc<str>, entries: Vec<Vec<Value>>) {
+        let jobs: Vec<Job> = entries.iter().filter_map(|entry| read(entry)).collect();
+        if !jobs.is_empty() {
+            self.jobs.put(app, jobs);
         }
     }
 
     async fn make_group(&self, app: &str) -> bool {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(self.keys.webhooks(app)).arg(GROUP).arg("0").arg("MKSTREAM");
+        self.ask_once(&command, "cannot make the group of the webhook jobs").await.is_ok()
+    }
+
+    async fn ask_once(&self, command: &redis::Cmd, complaint: &str) -> Result<Value, Unread> {
         let asking = async {
             let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
             command.query_async::<Value>(&mut connection).await.map_err(|error| error.to_string())
         };
-        match timeout(self.settings.command_timeout, asking).await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) if error.contains("BUSYGROUP") => true,
+        match timeout(self.settings.command_timeout * 2, asking).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.contains("NOGROUP") => Err(Unread::NoGroup),
             Ok(Err(error)) => {
-                warn!(%error, "cannot read the webhook jobs; trying again");
-                false
+                warn!(%error, "{complaint}; trying again");
+                Tally::add(&self.tally.errors, 1);
+                Err(Unread::Failed)
             }
-            Err(_) => false,
+            Err(_) => Err(Unread::Failed),
         }
     }
 
-    /// Takes jobs out of the queue. What fails here is told again by the next leader.
-    pub(super) async fn done(&self, app: &str, jobs: Vec<Box<str>>) {
-        let key = self.keys.webhooks(app);
-        let mut pipeline = redis::Pipeline::with_capacity(2);
-        pipeline.cmd("XACK").arg(&key).arg(GROUP);
-        jobs.iter().for_each(|id| _ = pipeline.arg(&**id));
-        pipeline.cmd("XDEL").arg(&key);
-        jobs.iter().for_each(|id| _ = pipeline.arg(&**id));
-        if !matches!(timeout(self.settings.command_timeout, self.send(&pipeline, 2)).await, Ok(Ok(_))) {
-            Tally::add(&self.tally.errors, 1);
+    /// Takes jobs that are done out of the queue, until it is dropped.
+    pub(super) async fn send_done(self: Arc<Self>) {
+        loop {
+            let Some((app, jobs)) = self.jobs.next_done() else {
+                self.jobs.finished.notified().await;
+                continue;
+            };
+            let key = self.keys.webhooks(&app);
+            let mut pipeline = redis::Pipeline::with_capacity(2);
+            pipeline.cmd("XACK").arg(&key).arg(GROUP);
+            jobs.iter().for_each(|id| _ = pipeline.arg(&**id));
+            pipeline.cmd("XDEL").arg(&key);
+            jobs.iter().for_each(|id| _ = pipeline.arg(&**id));
+            match timeout(self.settings.command_timeout, self.send(&pipeline, 2)).await {
+                Ok(Ok(answers)) if self.complain(&answers) == 0 => self.jobs.forget(&app, &jobs),
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Lets another node lead at once.
+    pub(super) async fn step_down(&self) {
+        let led = self.jobs.led();
+        let mut pipeline = redis::Pipeline::with_capacity(1);
+        pipeline.cmd("HDEL").arg(format!("{}:g", self.keys.store()));
+        led.iter().for_each(|app| _ = pipeline.arg(format!("lead:{}", keys::encoded(app))));
+        if !led.is_empty() {
+            // Without an answer the others find out by its silence.
+            let _ = timeout(self.settings.command_timeout, self.send(&pipeline, 1)).await;
         }
     }
 
@@ -253,7 +345,11 @@ impl Store {
                 pipeline.invoke_script(&call);
             }
             match timeout(self.settings.command_timeout * 2, self.send(&pipeline, batch.len())).await {
-                Ok(Ok(_)) => _ = self.jobs.reports().drain(..batch.len()),
+                Ok(Ok(answers)) => {
+                    let refused = self.complain(&answers);
+                    Tally::add(&self.tally.webhooks_lost, refused as u64);
+                    self.jobs.reports().drain(..batch.len());
+                }
                 _ => tokio::time::sleep(PAUSE).await,
             }
         }

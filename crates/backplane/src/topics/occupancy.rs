@@ -20,8 +20,10 @@ pub(crate) struct Occupancy {
     under_way: Option<u32>,
     /// The last call got no answer; it is sent again at the next beat and not at once.
     failed: bool,
-    /// Some call was answered, or failed: newcomers need not wait for it.
+    /// The store has the channel as occupied, or fails: newcomers need not wait for it.
     settled: bool,
+    /// The store had this node's share, and lost its data.
+    again: bool,
     /// The subscribers are still to be told of the count.
     announce: bool,
     told_at: Option<Instant>,
@@ -35,6 +37,7 @@ impl Default for Occupancy {
             under_way: None,
             failed: false,
             settled: false,
+            again: false,
             announce: false,
             told_at: None,
         }
@@ -56,7 +59,8 @@ impl Occupancy {
             return None;
         }
         self.under_way = Some(n);
-        Some(Operation::Count { n, announce: n == 0 || beat })
+        self.settled &= n > 0;
+        Some(Operation::Count { n, announce: n == 0 || beat, again: self.again })
     }
 
     /// True while a newcomer has to wait: the store is being told that the channel is occupied.
@@ -68,7 +72,7 @@ impl Occupancy {
     pub(crate) fn answered(&mut self, now: Instant, later: bool) {
         self.told = self.under_way.take();
         self.announce = later && self.told != Some(0);
-        (self.settled, self.told_at) = (true, Some(now));
+        (self.settled, self.told_at, self.again) = (self.told != Some(0), Some(now), false);
     }
 
     pub(crate) fn failed(&mut self) {
@@ -87,9 +91,10 @@ impl Occupancy {
         self.failed = false;
     }
 
-    /// The store has nothing of this node.
-    pub(crate) fn renew(&mut self) {
-        (self.told, self.under_way, self.failed) = (Some(0), None, false);
+    /// The store has nothing of this node. `lost`: it had, and lost its data.
+    pub(crate) fn renew(&mut self, lost: bool) {
+        self.again = lost && self.told != Some(0);
+        (self.told, self.under_way, self.failed, self.settled) = (Some(0), None, false, false);
     }
 
     /// The store has this node's share, be it an old figure.
@@ -118,7 +123,7 @@ mod tests {
 
     fn told(occupancy: &mut Occupancy, now: Instant, wanted: bool, beat: bool) -> Option<(u32, bool)> {
         occupancy.next(now, wanted, beat).map(|operation| match operation {
-            Operation::Count { n, announce } => (n, announce),
+            Operation::Count { n, announce, .. } => (n, announce),
             other => panic!("{other:?}"),
         })
     }
@@ -157,7 +162,23 @@ mod tests {
         assert_eq!(told(&mut occupancy, now, true, false), Some((1, false)));
         occupancy.lose_link();
         assert_eq!(told(&mut occupancy, now, false, false), Some((0, true)), "it may have been told");
-        occupancy.renew();
+        occupancy.renew(false);
         assert!(occupancy.is_over());
+    }
+    #[test]
+    fn who_comes_back_waits_until_the_channel_is_occupied_again() {
+        let (mut occupancy, now) = (Occupancy::default(), Instant::now());
+        told(&mut occupancy, now, true, false);
+        occupancy.answered(now, false);
+        told(&mut occupancy, now, false, false);
+        assert!(occupancy.holds_back());
+        occupancy.answered(now, false);
+        told(&mut occupancy, now, true, false);
+        assert!(occupancy.holds_back());
+        occupancy.answered(now, false);
+        assert!(!occupancy.holds_back());
+        occupancy.renew(true);
+        let again = occupancy.next(now, true, false);
+        assert_eq!(again, Some(Operation::Count { n: 1, announce: false, again: true }));
     }
 }

@@ -61,7 +61,7 @@ impl Story {
         let mut story =
             Self { topics: Topics::new(lines.clone(), LINGER), commands: Vec::new(), lines, now: Instant::now() };
         story.topics.link_up();
-        story.topics.store_up(story.now, None, false);
+        story.topics.store_up(story.now, None, Renewal::None);
         story
     }
 
@@ -178,11 +178,13 @@ fn a_thousand_names_a_command() {
 }
 
 #[test]
-fn a_lingering_topic_releases_at_once_and_ends_only_unwanted() {
+fn a_lingering_topic_is_not_asked_for_again_and_ends_only_unwanted() {
     let mut story = Story::with("a");
     story.leave(0, "a");
     story.pass(LINGER / 2);
     story.ask(1, "a", 2);
+    assert_eq!(story.lines(), NOTHING, "others must find it occupied first");
+    story.answer_counts();
     assert_eq!(story.lines(), ["1: admit 2"]);
     story.pass(LINGER);
     assert_eq!(story.commands(), NOTHING);
@@ -379,7 +381,7 @@ fn an_exit_while_redis_is_away_is_made_up_for() {
     assert!(story.topics.has_exits());
     story.topics.link_up();
     assert_eq!(story.commands(), NOTHING, "not before the store is up");
-    story.topics.store_up(story.now, None, false);
+    story.topics.store_up(story.now, None, Renewal::None);
     assert_eq!(story.commands(), ["exit ann"]);
     story.topics.answered(story.now, id, About::User("ann".into()), Answer::Exited);
     assert!(!story.topics.has_exits());

@@ -44,12 +44,14 @@ local function job(ac, letter, ...)
     redis.call('HINCRBY', S .. ':g', 'lost', 1)
   else
     redis.call('XADD', key, '*', 'k', letter, 'c', channel, 't', digits(clock()), ...)
+    redis.call('EXPIRE', key, DAY)
   end
 end
 
--- Something began: told, unless its end waits to be told.
-local function began(ac, letter, ended, user, set)
-  if redis.call('ZREM', S .. ':late', ended .. '|' .. ac .. '|' .. user) == 0 and wants(set, letter) then
+-- Something began: told, unless its end waits to be told, or it only begins again in data that were lost.
+local function began(ac, letter, ended, user, set, again)
+  local entry = ended .. '|' .. ac .. '|' .. user
+  if redis.call('ZREM', S .. ':late:' .. app_of(ac), entry) == 0 and wants(set, letter) and again ~= '1' then
     job(ac, letter, 'u', user)
   end
 end
@@ -57,7 +59,9 @@ end
 -- Something ended: told after the delay, unless it begins again within.
 local function ends(ac, letter, user, set, delay)
   if wants(set, 'o') or wants(set, 'v') or wants(set, 'a') or wants(set, 'r') then
-    redis.call('ZADD', S .. ':late', digits(clock() + delay), letter .. '|' .. ac .. '|' .. user)
+    local key = S .. ':late:' .. app_of(ac)
+    redis.call('ZADD', key, digits(clock() + delay), letter .. '|' .. ac .. '|' .. user)
+    redis.call('EXPIRE', key, DAY)
   end
 end
 
@@ -105,7 +109,7 @@ local function release(ac, user, set, delay)
 end
 
 -- One incarnation has n subscriptions of the channel. Returns how many there are in all.
-local function set_count(inc, ac, n, set, delay)
+local function set_count(inc, ac, n, set, delay, again)
   local key, index = S .. ':c:' .. ac, S .. ':idx:' .. inc
   local before, after = redis.call('EXISTS', key), 0
   if n > 0 then
@@ -129,22 +133,23 @@ local function set_count(inc, ac, n, set, delay)
     redis.call('HDEL', all, channel)
   end
   if before == 0 and after > 0 then
-    began(ac, 'o', 'v', '', set)
+    began(ac, 'o', 'v', '', set, again)
   elseif before == 1 and after == 0 then
     ends(ac, 'v', '', set, delay)
   end
   return after
 end
 
--- Tells the subscribers and the webhooks how many there are, where one of them wants it. Returns 1 when it is too early.
-local function tell_count(ac, topic, after, set)
+-- Tells the subscribers and the webhooks how many there are, where one of them wants it. Returns 1 when it is too early,
+-- which nothing is for who cannot come again.
+local function tell_count(ac, topic, after, set, now_or_never)
   local key = S .. ':p:' .. ac
   local last = redis.call('HMGET', key, 'n', 'at')
   if after == 0 and not last[1] or last[1] == digits(after) then
     return 0
   end
   local now = clock()
-  if after > LARGE and last[2] and now - last[2] < LARGE_EVERY then
+  if after > LARGE and last[2] and now - last[2] < LARGE_EVERY and not now_or_never then
     return 1
   end
   if after == 0 then

@@ -1,4 +1,4 @@
--- HELLO: S, incarnation, candidate for an epoch, run id known so far or '', quiet ms -> OK | RENEW, run id
+-- HELLO: S, incarnation, candidate for an epoch, run id known so far or '', quiet ms -> OK | RENEW, run id, epoch
 -- Registers an incarnation, and begins a new epoch when the data are new or the server is another: a version must never
 -- repeat under one epoch. RENEW: the data or this incarnation were lost; come back with a new one.
 local inc, candidate, known, quiet = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -13,4 +13,4 @@ if known ~= '' and (known ~= run or not alive(inc)) then
   return {'RENEW', run}
 end
 redis.call('ZADD', S .. ':nodes', digits(now), inc)
-return {'OK', run}
+return {'OK', run, redis.call('HGET', g, 'e')}

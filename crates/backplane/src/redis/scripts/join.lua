@@ -1,4 +1,4 @@
--- JOIN: S, incarnation, AC, topic, user, info, known epoch, known number, most members or 0, WANTS
+-- JOIN: S, incarnation, AC, topic, user, info, known epoch, known number, most members or 0, WANTS, 1 when he stood here in data that were lost
 --   -> OK, epoch, number, added, removals in ms, roster or nil | FULL | FENCED
 -- The user is present through this incarnation; a repetition changes nothing. The roster comes unless the known version is
 -- what stood here before, or the epoch given is '*'.
@@ -21,7 +21,7 @@ local registered = redis.call('SADD', mine, user)
 redis.call('EXPIRE', mine, DAY)
 if registered == 1 and redis.call('HINCRBY', users, user, 1) == 1 then
   redis.call('HSET', infos, user, info)
-  began(ac, 'a', 'r', user, ARGV[10])
+  began(ac, 'a', 'r', user, ARGV[10], ARGV[11])
   epoch, number = emit(ac, 'joined', user, info)
   added = 1
 else

@@ -21,6 +21,8 @@ end
 for _, app in ipairs(redis.call('SMEMBERS', S .. ':apps')) do
   redis.call('HDEL', S .. ':n:' .. app, dead)
 end
+-- What an app wants that this node does not know is sorted out by the nodes that do.
+local UNKNOWN = 'ovar'
 local index, removed, steps = S .. ':pidx:' .. dead, 0, 0
 while steps < limit do
   local ac = redis.call('SRANDMEMBER', index)
@@ -31,7 +33,7 @@ while steps < limit do
   local user = redis.call('SPOP', S .. ':pn:' .. ac .. ':' .. dead)
   if user then
     -- Channels of users are nobody's webhook.
-    local set = string.find(ac, ':#', 1, true) and '' or set_of[app_of(ac)] or ''
+    local set = string.find(ac, ':#', 1, true) and '' or set_of[app_of(ac)] or UNKNOWN
     release(ac, user, set, delay)
     removed = removed + 1
   else
@@ -45,10 +47,10 @@ while steps < limit do
     break
   end
   steps = steps + 1
-  local after = set_count(dead, ac, 0, set_of[app_of(ac)] or '', delay)
+  local after = set_count(dead, ac, 0, set_of[app_of(ac)] or UNKNOWN, delay)
   local told = redis.call('HMGET', S .. ':p:' .. ac, 't', 'w')
   if told[1] then
-    tell_count(ac, told[1], after, told[2])
+    tell_count(ac, told[1], after, told[2], true)
   end
 end
 local left = redis.call('SCARD', index) + redis.call('SCARD', counts)
