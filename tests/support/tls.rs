@@ -14,7 +14,7 @@ use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, sign};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::folder::Folder;
@@ -53,7 +53,12 @@ impl Authority {
         self.sign(params)
     }
 
-    /// The same, for so many seconds from now on.
+    /// For a node that is known by this name alone.
+    pub(crate) fn certify_name(&self, name: &str) -> Pair {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// As [`Self::certify`], for so many seconds from now on.
     pub(crate) fn certify_briefly(&self, seconds: u64) -> Pair {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let mut params = params();
@@ -98,18 +103,20 @@ impl Files {
     }
 }
 
-/// Takes TLS with this certificate and passes what is said to a port of this machine.
+/// Takes TLS with this certificate and passes what is said to a port of this machine. The key may be another's.
 pub(crate) struct Front {
     pub(crate) port: u16,
 }
 
 impl Front {
     pub(crate) fn of(port: u16, pair: &Pair) -> Self {
-        let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+        let key = sign::CertifiedKey::new(chain, ring::sign::any_supported_type(&key).unwrap());
+        let shown = Arc::new(sign::SingleCertAndKey::from(key));
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_cert_resolver(shown)));
         let (tell, told) = mpsc::channel();
         // As the tunnel's.
         thread::spawn(move || {

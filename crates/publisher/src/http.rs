@@ -3,7 +3,7 @@
 //! Connections are kept alive and reused; concurrent calls each have their own. A request that certainly was not sent (its
 //! connection had been closed while idle) is sent again on a new one; nothing else is ever repeated.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -12,11 +12,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use model::{Secret, auth, json};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::error::PublishError;
 use crate::event::Event;
-use crate::{BATCH_MAX, Published};
+use crate::{BATCH_MAX, Published, tls};
 
 /// Connections kept while nobody uses them.
 const IDLE_MAX: usize = 16;
@@ -25,6 +27,9 @@ const IDLE_MAX: usize = 16;
 const ANSWER_MAX: usize = 65_536;
 
 pub(crate) struct Http {
+    /// `http` or `https`.
+    scheme: &'static str,
+    host: String,
     /// `host:port`.
     address: String,
     /// What stands before `/apps`, for a node behind a path.
@@ -33,35 +38,44 @@ pub(crate) struct Http {
     key: String,
     secret: Secret,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// Made at the first connection of https, unless the caller brought one: reading the system's roots takes a while.
+    tls: OnceLock<Arc<ClientConfig>>,
 }
 
 impl std::fmt::Debug for Http {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Http(http://{}{}/apps/{})", self.address, self.base, self.app_id)
+        write!(out, "Http({}://{}{}/apps/{})", self.scheme, self.address, self.base, self.app_id)
     }
 }
 
 impl Http {
     pub(crate) fn new(url: &str, app_id: &str, key: &str, secret: Secret) -> Result<Self, PublishError> {
-        let bad = |text: &str| PublishError::BadAddress(format!("{text}; write http://host:port"));
+        let bad = |text: &str| PublishError::BadAddress(format!("{text}; write http://host:port or https://host"));
         let uri: Uri = url.parse().map_err(|_| bad("The address is not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(bad("https is not spoken by this version")),
+        let (scheme, usual) = match uri.scheme_str() {
+            Some("http") => ("http", 80),
+            Some("https") => ("https", 443),
             _ => return Err(bad("The address is not one of HTTP")),
-        }
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("The address has no host"))?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) || uri.query().is_some() {
             return Err(bad("The address has a user or a query, which mean nothing here"));
         }
         Ok(Self {
-            address: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
+            scheme,
+            host: host.to_owned(),
+            address: format!("{host}:{}", uri.port_u16().unwrap_or(usual)),
             base: uri.path().trim_end_matches('/').to_owned(),
             app_id: app_id.to_owned(),
             key: key.to_owned(),
             secret,
             idle: Mutex::new(Vec::new()),
+            tls: OnceLock::new(),
         })
+    }
+
+    pub(crate) fn set_tls(&mut self, config: Arc<ClientConfig>) {
+        self.tls = config.into();
     }
 
     pub(crate) async fn publish(&self, event: &Event, timeout: Duration) -> Result<Published, PublishError> {
@@ -151,20 +165,27 @@ impl Http {
     }
 
     async fn connect(&self, timeout: Duration) -> Result<SendRequest<Full<Bytes>>, PublishError> {
-        let stream = match tokio::time::timeout(timeout, TcpStream::connect(&self.address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(error.to_string())),
-            Err(_) => return Err(self.unreachable(format!("no answer within {} s", timeout.as_secs_f64()))),
-        };
+        match tokio::time::timeout(timeout, self.connect_at_leisure()).await {
+            Ok(connected) => connected.map_err(|why| self.unreachable(why)),
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", timeout.as_secs_f64()))),
+        }
+    }
+
+    async fn connect_at_leisure(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
         // Without it a small request waits for the answer to the one before. Where it cannot be set, that is all.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(error.to_string()))?;
-        // Ends by itself when the sender is dropped or the other side closes; errors reach the sender.
-        tokio::spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(sender)
+        if self.scheme == "http" {
+            return begin(stream).await;
+        }
+        let config = match self.tls.get() {
+            Some(config) => config.clone(),
+            None => {
+                let made = tls::config().map_err(|error| error.to_string())?;
+                self.tls.get_or_init(|| made.into()).clone()
+            }
+        };
+        begin(tls::connect(config, &self.host, stream).await?).await
     }
 
     fn keep(&self, connection: SendRequest<Full<Bytes>>) {
@@ -177,12 +198,24 @@ impl Http {
     }
 
     fn unreachable(&self, why: String) -> PublishError {
-        PublishError::CannotReach { address: format!("http://{}", self.address), why }
+        PublishError::CannotReach { address: format!("{}://{}", self.scheme, self.address), why }
     }
 
     fn lost(&self, why: &str) -> PublishError {
-        PublishError::MayHaveHappened(format!("The answer of http://{} was lost ({why})", self.address))
+        PublishError::MayHaveHappened(format!("The answer of {}://{} was lost ({why})", self.scheme, self.address))
     }
+}
+
+/// Begins a conversation in HTTP.
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, String> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // Ends by itself when the sender is dropped or the other side closes; errors reach the sender.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// Name, data and socket id, and the end of the object. Data that is a JSON string is that string; any other is a string
@@ -248,13 +281,15 @@ mod tests {
             Err(PublishError::BadAddress(said)) => assert!(said.contains(text), "{url}: {said}"),
             other => panic!("{url}: {other:?}"),
         };
-        check("https://h", "https is not spoken");
+        check("ftp://h", "not one of HTTP");
         check("localhost:8080", "not one of HTTP");
         check("h", "not one of HTTP");
         check("http://user@h", "a user");
         check("http://h/?a=b", "a query");
         let http = Http::new("http://h/base/", "1", "k", Secret::new("s")).unwrap();
         assert_eq!((&*http.address, &*http.base), ("h:80", "/base"));
+        let port = |url: &str| Http::new(url, "1", "k", Secret::new("s")).unwrap().address;
+        assert_eq!((port("https://h"), port("https://h:8443")), ("h:443".into(), "h:8443".into()));
         assert_eq!(Http::new("http://[::1]:81", "1", "k", Secret::new("s")).unwrap().address, "[::1]:81");
     }
 }

@@ -21,7 +21,9 @@ mod event;
 mod http;
 mod redis_road;
 mod redis_url;
+pub mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::PublishError;
@@ -29,6 +31,7 @@ pub use event::Event;
 pub use model::RawJson;
 use model::Secret;
 pub use redis_url::{BadRedisUrl, RedisUrl};
+pub use rustls;
 
 /// How long connecting, and then each answer, may take unless [`Publisher::with_timeout`] says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,10 +60,11 @@ pub struct Published {
 }
 
 impl Publisher {
-    /// Over the signed HTTP API at `http://host[:port][/path]`.
+    /// Over the signed HTTP API at `http://host[:port][/path]`, or `https://`, where certificates are checked against
+    /// [`tls::roots`] unless [`Publisher::with_tls`] says otherwise.
     ///
     /// # Errors
-    /// `BadAddress` when the URL is not one of plain HTTP; https is not spoken yet.
+    /// `BadAddress` when the URL is not one of HTTP.
     pub fn http(url: &str, app_id: &str, key: &str, secret: &str) -> Result<Self, PublishError> {
         let road = Road::Http(http::Http::new(url, app_id, key, Secret::new(secret))?);
         Ok(Self { road, timeout: TIMEOUT })
@@ -80,6 +84,15 @@ impl Publisher {
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Checks the certificates of https by this; it has no meaning on other roads.
+    #[must_use]
+    pub fn with_tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        if let Road::Http(http) = &mut self.road {
+            http.set_tls(config);
+        }
+        self
     }
 
     /// Publishes one event on all its channels. Events of consecutive calls keep their order on a channel.

@@ -171,6 +171,9 @@ Examples:
   fanfare publish orders shipped --to redis://127.0.0.1:6379      past the nodes, as Laravel does
   fanfare publish --lines < events.jsonl            lines like {\"channel\":\"c\",\"event\":\"e\",\"data\":1}
 
+Certificates of https:// are checked as browsers do. SSL_CERT_FILE names the file of a private
+authority; the certificate of `tls.certificate_file` itself is trusted under any name.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the other side,
             4 refused by the other side")]
 pub(crate) struct Publish {
@@ -190,8 +193,8 @@ pub(crate) struct Publish {
     #[arg(long)]
     pub lines: bool,
 
-    /// http://host:port of a node, or redis://host:port to publish past the nodes;
-    /// without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port to publish
+    /// past the nodes; without it: the node at `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
@@ -211,8 +214,11 @@ pub(crate) struct Publish {
 Examples:
   fanfare listen orders
   fanfare listen private-user.1 presence-chat | jq .data
-  fanfare listen orders --to http://10.0.0.7:8080 --app shop
+  fanfare listen orders --to https://ws.shop.example --app shop
   fanfare listen orders | fanfare publish --lines --to redis://10.0.0.9:6379     pass events on
+
+Certificates of https:// are checked as browsers do. SSL_CERT_FILE names the file of a private
+authority; the certificate of `tls.certificate_file` itself is trusted under any name.
 
 Exit codes: 1 the connection ended, 2 wrong usage or settings, 3 cannot reach the node,
             4 refused by the node"
@@ -222,8 +228,9 @@ pub(crate) struct Listen {
     #[arg(required = true, value_name = "CHANNEL")]
     pub channels: Vec<String>,
 
-    /// http://host:port of a node [default: `server.listen` of the settings]
-    #[arg(long, value_name = "URL")]
+    /// http://host:port or https://host of a node;
+    /// without it: the node at `server.listen` of the settings
+    #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
     /// The app, by the name of its table or by its id [default: the first]
@@ -263,15 +270,19 @@ Examples:
   fanfare probe --to http://10.0.0.7:8080                         another node, or a load balancer
   fanfare probe --to http://10.0.0.7:8080 --hear http://10.0.0.8:8080    from one node to another
   fanfare probe --to redis://10.0.0.9:6379 --hear http://10.0.0.8:8080   as Laravel publishes
+  fanfare probe --to https://ws.shop.example                      the way that clients go
+
+Certificates of https:// are checked as browsers do. SSL_CERT_FILE names the file of a private
+authority; the certificate of `tls.certificate_file` itself is trusted under any name.
 
 Exit codes: 0 heard, 1 not heard, 2 wrong usage or settings, 3 cannot reach, 4 refused")]
 pub(crate) struct Probe {
-    /// http://host:port of a node, or redis://host:port to publish past the nodes;
-    /// without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port to publish
+    /// past the nodes; without it: the node at `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// http://host:port of the node to listen at [default: the same]
+    /// http://host:port or https://host of the node to listen at [default: the same]
     #[arg(long, value_name = "URL")]
     pub hear: Option<String>,
 

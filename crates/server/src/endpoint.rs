@@ -1,7 +1,8 @@
 //! An application's own endpoint: one fixed address, spoken to over http or https.
 //!
-//! Nothing of the address comes from a client, and no redirect is followed. Certificates are checked against Mozilla's
-//! roots, which are built in, and what the system trusts beside them (`SSL_CERT_FILE` names another store).
+//! Nothing of the address comes from a client, and no redirect is followed. Certificates are checked against the roots that
+//! publishers use, too: Mozilla's, which are built in, and what the system trusts beside them (`SSL_CERT_FILE` names another
+//! store).
 
 use std::error::Error;
 use std::sync::OnceLock;
@@ -16,7 +17,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::timeout;
 
 /// Where the application answers.
@@ -152,10 +153,7 @@ impl Caller {
 }
 
 fn tls() -> ClientConfig {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // What cannot be read there is not trusted, and the call says so.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    ClientConfig::builder().with_root_certificates(fanfare_publisher::tls::roots()).with_no_client_auth()
 }
 
 /// The words of the first cause: the others only say where it was met.

@@ -13,13 +13,14 @@ use crate::tools::{self, HELMS, told};
 const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
 
 /// What each values file must render to, beside being valid. The grace period is preStop + drain + 10, rounded up.
-const EXPECTED: [(&str, &[&str]); 3] = [
+const EXPECTED: [(&str, &[&str]); 4] = [
     ("demo", &["replicas: 3", "terminationGracePeriodSeconds: 53", "kind: PodDisruptionBudget", "demo-redis"]),
     (
         "production",
         &["replicas: 5", "terminationGracePeriodSeconds: 108", "minAvailable: 60%", "secretName: fanfare-apps"],
     ),
     ("single", &["replicas: 1", "terminationGracePeriodSeconds: 30", "secret_file = \"/secrets/apps/main\""]),
+    ("tls", &["certificate_file = \"/secrets/tls/tls.crt\"", "--to, \"https://"]),
 ];
 
 /// Every render has these: probes on the admin port, a preStop without a shell, a test.
@@ -29,6 +30,9 @@ const ALWAYS: [&str; 4] = [
     "httpGet: {path: /ready, port: internal}",
     "helm.sh/hook: test",
 ];
+
+/// The test has these where the nodes speak TLS: it knows them by their certificate.
+const TEST_OF_TLS: [&str; 2] = ["mountPath: /secrets/tls", "secretName: fanfare-tls"];
 
 /// Every pod has these: what Kubernetes' "restricted" profile asks for, and more.
 const PODS: [&str; 6] = [
@@ -139,6 +143,10 @@ impl Chart {
         if let Some(absent) = ALWAYS.iter().chain(own).find(|words| !text.contains(**words)) {
             return Err(format!("{}: `{absent}` is not in what it renders to", values.display()));
         }
+        let test = text.split("\n---").find(|object| object.contains("helm.sh/hook: test")).unwrap_or_default();
+        if let Some(absent) = TEST_OF_TLS.iter().find(|words| name == "tls" && !test.contains(**words)) {
+            return Err(format!("{}: a test without `{absent}`:\n{test}", values.display()));
+        }
         for object in text.split("\n---").filter(|object| has_pod(object)) {
             if let Some(absent) = PODS.iter().find(|words| !object.contains(**words)) {
                 return Err(format!("{}: a pod without `{absent}`:\n{object}", values.display()));
@@ -150,10 +158,11 @@ impl Chart {
         Ok(file)
     }
 
-    /// The settings file in the ConfigMap, read by the binary, with files in place of the mounted secrets.
+    /// The settings file in the ConfigMap, read by the binary, with files in place of the mounted secrets; without TLS, since
+    /// there is no certificate here.
     fn read_settings(&self, name: &str, rendered: &str, binary: &Path) -> Result<()> {
         let secrets = self.out.join("secrets");
-        let settings = settings(rendered).replace("\"/secrets/", &format!("\"{}/", secrets.display()));
+        let settings = without_tls(&settings(rendered)).replace("\"/secrets/", &format!("\"{}/", secrets.display()));
         for line in settings.lines() {
             if let Some((key, path)) = line.split_once("_file = \"") {
                 let path = PathBuf::from(path.trim_end_matches('"'));
@@ -193,6 +202,17 @@ fn settings(rendered: &str) -> String {
     lines.map(|line| format!("{}\n", line.trim())).collect()
 }
 
+fn without_tls(settings: &str) -> String {
+    let mut inside = false;
+    let kept = settings.lines().filter(|line| {
+        if line.starts_with('[') {
+            inside = *line == "[tls]";
+        }
+        !inside
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
 /// Holds the files against the schemas; gives the number of objects in them.
 fn validated(validate: &Path, files: &[PathBuf]) -> Result<usize> {
     let mut objects = 0;
@@ -220,5 +240,6 @@ mod tests {
     fn the_settings_are_what_is_indented_below_their_name() {
         let rendered = "data:\n  fanfare.toml: |\n    \n    [server]\n    workers = 2\n---\nkind: Service\n";
         assert_eq!(settings(rendered), "\n[server]\nworkers = 2\n");
+        assert_eq!(without_tls("[tls]\nkey_file = 1\n\n[server]\nworkers = 2\n"), "[server]\nworkers = 2\n");
     }
 }

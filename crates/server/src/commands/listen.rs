@@ -4,16 +4,19 @@
 
 use std::time::Duration;
 
+use fanfare_publisher::tls;
 use futures_util::{SinkExt, StreamExt};
+use hyper::Uri;
 use model::{Access, App, ChannelKind, ChannelName, RawJson, SocketId, auth, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, protocol::CloseFrame};
 
-use super::target;
 use super::{Failure, print, say};
+use super::{target, trust};
 use crate::cli::Listen;
 use crate::settings::Settings;
 
@@ -23,7 +26,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who we are on a presence channel.
 const MEMBER: &str = r#"{"user_id":"fanfare-listen"}"#;
 
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Plain or TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// A frame of the Pusher protocol.
 #[derive(Deserialize)]
@@ -47,7 +55,7 @@ pub(super) async fn run(asked: &Listen, settings: &Settings) -> Result<(), Failu
     }
     let app = target::app(asked.app.as_deref(), settings)?;
     let url = target::url(asked.to.as_deref(), settings)?;
-    let mut socket = connect(&url, &app.app).await?;
+    let mut socket = connect(&url, &app.app, settings).await?;
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => hear(&mut socket, text.as_str(), &app.app, &asked.channels).await?,
@@ -59,32 +67,62 @@ pub(super) async fn run(asked: &Listen, settings: &Settings) -> Result<(), Failu
     }
 }
 
-pub(super) async fn connect(url: &str, app: &App) -> Result<Socket, Failure> {
-    let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://"));
-    let Some(address) = address.map(|rest| rest.trim_end_matches('/')).filter(|rest| !rest.is_empty()) else {
-        let text =
-            format!("--to {url}: listen connects to a node, by http://host:port; https is not spoken by this version");
-        return Err(Failure::Usage(text));
-    };
-    let (host, base) = address.split_once('/').map_or((address, String::new()), |(h, path)| (h, format!("/{path}")));
-    let with_port = if host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
+pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result<Socket, Failure> {
+    let node = Door::parse(url)?;
+    let tls = if node.is_tls { Some(trust::config(settings)?) } else { None };
     let unreachable = |why: String| Failure::CannotReach(format!("Cannot reach {url}: {why}"));
     let late = || unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
-    let stream = tokio::time::timeout(TIMEOUT, TcpStream::connect(&with_port)).await.map_err(|_| late())?;
-    let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+    let stream = async {
+        let stream = TcpStream::connect((node.host.trim_matches(['[', ']']), node.port)).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        Ok::<Box<dyn Stream>, String>(match tls {
+            None => Box::new(stream),
+            Some(tls) => Box::new(tls::connect(tls, &node.host, stream).await?),
+        })
+    };
+    let stream = tokio::time::timeout(TIMEOUT, stream).await.map_err(|_| late())?.map_err(unreachable)?;
     let version = env!("CARGO_PKG_VERSION");
-    let request = format!("ws://{host}{base}/app/{}?protocol=7&client=fanfare&version={version}", app.key);
+    let Door { authority, base, .. } = &node;
+    // The scheme is not sent.
+    let request = format!("ws://{authority}{base}/app/{}?protocol=7&client=fanfare&version={version}", app.key);
     let opening = tokio_tungstenite::client_async(request, stream);
     match tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| late())? {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(answer)) if answer.status().is_client_error() => {
-            Err(Failure::Refused(format!("{url} refused the connection with HTTP status {}", answer.status())))
+            let said = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+            let text = format!("{url} refused the connection with HTTP status {}: {}", answer.status(), said.trim());
+            Err(Failure::Refused(text))
         }
         Err(error) => Err(unreachable(format!("no WebSocket there: {error}"))),
+    }
+}
+
+/// Where clients connect.
+struct Door {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    /// The two as written.
+    authority: String,
+    /// What stands before `/app`, for a node behind a path.
+    base: String,
+}
+
+impl Door {
+    fn parse(url: &str) -> Result<Self, Failure> {
+        let wrong =
+            || Failure::Usage(format!("--to {url}: listen connects to a node: write http://host:port or https://host"));
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        let authority =
+            uri.authority().map(ToString::to_string).filter(|text| !text.contains('@')).ok_or_else(wrong)?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
+        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        Ok(Self { is_tls, host, port, authority, base: uri.path().trim_end_matches('/').to_owned() })
     }
 }
 
@@ -214,6 +252,20 @@ mod tests {
     fn printed(frame: &str) -> String {
         let frame: Frame = serde_json::from_str(frame).unwrap();
         line(frame.channel.as_deref().unwrap_or_default(), &frame)
+    }
+
+    #[test]
+    fn an_address_is_taken_apart() {
+        let check = |url: &str, parts: (bool, &str, u16, &str, &str)| {
+            let door = Door::parse(url).unwrap_or_else(|_| panic!("{url} is refused"));
+            assert_eq!((door.is_tls, &*door.host, door.port, &*door.authority, &*door.base), parts, "{url}");
+        };
+        check("http://h", (false, "h", 80, "h", ""));
+        check("https://h/base/", (true, "h", 443, "h", "/base"));
+        check("https://[::1]:81", (true, "[::1]", 81, "[::1]:81", ""));
+        for wrong in ["", "h", "ftp://h", "http://", "http://u:p@h", "http:///x"] {
+            assert!(matches!(Door::parse(wrong), Err(Failure::Usage(_))), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod print_config;
 mod probe;
 mod publish;
 mod target;
+mod trust;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

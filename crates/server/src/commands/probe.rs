@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
-use fanfare_publisher::{Event, RawJson};
+use fanfare_publisher::{Event, Publisher, RawJson};
 use futures_util::StreamExt;
 use model::App;
 use tokio_tungstenite::tungstenite::Message;
@@ -23,14 +23,15 @@ const EVENT: &str = "probe";
 pub(super) async fn run(asked: &Probe, settings: &Settings) -> Result<(), Failure> {
     let app = target::app(asked.app.as_deref(), settings)?;
     let to = target::url(asked.to.as_deref(), settings)?;
-    let hear = asked.hear.as_deref().unwrap_or(&to);
+    let hear = target::url(asked.hear.as_deref().or(Some(&to)), settings)?;
     let channel = format!("fanfare-probe-{:016x}", random());
-    let mut socket = listen::connect(hear, &app.app).await?;
+    let mut socket = listen::connect(&hear, &app.app, settings).await?;
+    let publisher = publish::publisher(&to, app, settings)?;
     let way = async {
         subscribe(&mut socket, &app.app, &channel).await?;
         let began = Instant::now();
-        publish_one(&to, app, &channel).await?;
-        while next(&mut socket, hear).await?.as_deref() != Some(EVENT) {}
+        publish_one(&publisher, app, &channel).await?;
+        while next(&mut socket, &hear).await?.as_deref() != Some(EVENT) {}
         Ok::<_, Failure>(began.elapsed())
     };
     let late = |_| Failure::Failed(format!("published to {to}, not heard at {hear} within {} s", LIMIT.as_secs()));
@@ -68,8 +69,7 @@ async fn subscribe(socket: &mut Socket, app: &App, channel: &str) -> Result<(), 
     }
 }
 
-async fn publish_one(to: &str, app: &NamedApp, channel: &str) -> Result<(), Failure> {
-    let publisher = publish::publisher(to, app).map_err(|error| publish::failure(&error, app))?;
+async fn publish_one(publisher: &Publisher, app: &NamedApp, channel: &str) -> Result<(), Failure> {
     let event = Event::new(channel, EVENT, RawJson::null());
     publisher.publish(&event).await.map_err(|error| publish::failure(&error, app))?;
     Ok(())

@@ -7,8 +7,8 @@ use fanfare_publisher::{Event, PublishError, Published, Publisher, RawJson};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::target;
 use super::{Failure, say};
+use super::{target, trust};
 use crate::cli::Publish;
 use crate::settings::{NamedApp, Settings};
 
@@ -21,7 +21,7 @@ const TOGETHER: usize = 100;
 pub(super) async fn run(asked: &Publish, settings: &Settings) -> Result<(), Failure> {
     let app = target::app(asked.app.as_deref(), settings)?;
     let url = target::url(asked.to.as_deref(), settings)?;
-    let publisher = publisher(&url, app).map_err(|error| failure(&error, app))?;
+    let publisher = publisher(&url, app, settings)?;
     match (&asked.channel, &asked.event) {
         (Some(channel), Some(name)) => {
             let event = Event::new(channel, name, data(asked.data.as_deref())?);
@@ -33,14 +33,16 @@ pub(super) async fn run(asked: &Publish, settings: &Settings) -> Result<(), Fail
     }
 }
 
-pub(super) fn publisher(url: &str, app: &NamedApp) -> Result<Publisher, PublishError> {
-    if url.starts_with("http://") || url.starts_with("https://") {
+pub(super) fn publisher(url: &str, app: &NamedApp, settings: &Settings) -> Result<Publisher, Failure> {
+    let of_http = || {
         let secret = app.app.secrets.first().map_or("", |secret| secret.reveal());
-        return Publisher::http(url, &app.app.id, &app.app.key, secret);
-    }
+        Publisher::http(url, &app.app.id, &app.app.key, secret).map_err(|error| failure(&error, app))
+    };
     match url.split_once("://") {
-        Some(_) => Publisher::redis(url, &app.app.redis_prefix),
-        None => Err(PublishError::BadAddress("--to wants http://host:port or redis://host:port".to_owned())),
+        Some(("https", _)) if settings.tls.is_some() => Ok(of_http()?.with_tls(trust::config(settings)?)),
+        Some(("http" | "https", _)) => of_http(),
+        Some(_) => Publisher::redis(url, &app.app.redis_prefix).map_err(|error| failure(&error, app)),
+        None => Err(Failure::Usage("--to wants http://host:port, https://host or redis://host:port".to_owned())),
     }
 }
 

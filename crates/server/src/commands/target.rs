@@ -19,28 +19,33 @@ pub(super) fn app<'a>(asked: Option<&str>, settings: &'a Settings) -> Result<&'a
     })
 }
 
-/// The URL that the command names, else the node of the settings.
+/// The URL that the command names, else the node of the settings. `ws://` and `wss://` name the same door as `http://` and
+/// `https://`.
 pub(super) fn url(asked: Option<&str>, settings: &Settings) -> Result<String, Failure> {
-    if asked.is_none() && settings.tls.is_some() {
-        let text = "the node of these settings speaks TLS (tls.certificate_file), and commands speak plain HTTP; name a \
-                    plain address with --to, such as a load balancer's own way to the nodes";
-        return Err(Failure::Usage(text.to_owned()));
-    }
-    asked.map_or_else(|| near_url("server.listen", settings.server.listen), |url| Ok(url.to_owned()))
+    let Some(asked) = asked else {
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        return near_url(scheme, "server.listen", settings.server.listen);
+    };
+    Ok(match asked.split_once("://") {
+        Some(("ws", rest)) => format!("http://{rest}"),
+        Some(("wss", rest)) => format!("https://{rest}"),
+        _ => asked.to_owned(),
+    })
 }
 
 /// The same for the admin port.
 pub(super) fn admin_url(asked: Option<&str>, settings: &Settings) -> Result<String, Failure> {
-    asked.map_or_else(|| near_url("server.admin", settings.server.admin), |url| Ok(url.to_owned()))
+    asked.map_or_else(|| near_url("http", "server.admin", settings.server.admin), |url| Ok(url.to_owned()))
 }
 
-fn near_url(name: &str, address: SocketAddr) -> Result<String, Failure> {
+fn near_url(scheme: &str, name: &str, address: SocketAddr) -> Result<String, Failure> {
     if address.port() == 0 {
-        let text =
-            format!("{name} has port 0, which says nothing of where the node is; name it with --to http://host:port");
+        let text = format!(
+            "{name} has port 0, which says nothing of where the node is; name it with --to {scheme}://host:port"
+        );
         return Err(Failure::Usage(text));
     }
-    Ok(format!("http://{}", near(address)))
+    Ok(format!("{scheme}://{}", near(address)))
 }
 
 /// "All addresses" is no address to connect to; this machine's own is one of them.
