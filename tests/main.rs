@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod conversation;
 mod counts;
+mod descriptors;
 mod frames;
 mod gateway_auth;
 mod isolation;

@@ -61,6 +61,15 @@ impl Node {
         node
     }
 
+    /// As [`Self::start`], with so many file descriptors and no more.
+    pub(crate) fn with_descriptors(limit: u32, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]).arg(command().get_program());
+        let node = Self::spawn(shell.env("FANFARE_REDIS__URL", "").envs(SETTINGS).envs(settings.iter().copied()));
+        node.wait_ready();
+        node
+    }
+
     /// As [`Self::start`], without waiting.
     pub(crate) fn launch(redis: &str, settings: &[(&str, &str)]) -> Self {
         Self::spawn(command().env("FANFARE_REDIS__URL", redis).envs(settings.iter().copied()))

@@ -19,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
 use crate::door::Answer;
+use crate::listen::Seldom;
 use crate::metrics::Metrics;
 
 /// A worker that has not ticked for this long does not turn any more. It ticks once a second.
@@ -42,11 +43,14 @@ impl Admin {
     pub(crate) async fn serve(self: Rc<Self>, listener: TcpListener) -> std::io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut failing = Seldom::default();
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the admin port");
+                    if let Some(times) = failing.note() {
+                        tracing::warn!(%error, times, "cannot accept on the admin port");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }

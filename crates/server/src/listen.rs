@@ -1,10 +1,15 @@
 //! The door for clients: one acceptor that hands sockets to the workers in turn. Also where a node refuses and drains.
+//!
+//! Clients do not get the last file descriptors of the process ([`is_spare`]): with those the operator's port answers and the
+//! backplane finds its way back, however many clients come.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -16,6 +21,9 @@ const BACKLOG: i32 = 4096;
 
 /// What to do when the process is out of file descriptors: wait, since accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a shortage that lasts is told.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What a worker's thread is told.
 pub(crate) enum Order {
@@ -79,6 +87,8 @@ impl Acceptor {
             handshakes_max,
             is_tls,
             metrics,
+            crowded: RefCell::default(),
+            failing: RefCell::default(),
         };
         std::thread::Builder::new().name("accept".into()).spawn(move || accepting.run())?;
         Ok(Self { listener, stopped })
@@ -101,6 +111,29 @@ struct Accepting {
     handshakes_max: usize,
     is_tls: bool,
     metrics: Arc<Metrics>,
+    /// Clients refused for want of descriptors, and shortages that kept us from accepting at all.
+    crowded: RefCell<Seldom>,
+    failing: RefCell<Seldom>,
+}
+
+/// Something that may come many times a second and is told once a minute.
+#[derive(Default)]
+pub(crate) struct Seldom {
+    told: Option<Instant>,
+    /// Times since then.
+    times: u64,
+}
+
+impl Seldom {
+    /// Counts it; gives how often it came since it was last told, when it is time to tell.
+    pub(crate) fn note(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.times))
+    }
 }
 
 impl Accepting {
@@ -113,7 +146,9 @@ impl Accepting {
                     self.hand_over(stream, peer.ip(), turn);
                 }
                 Err(error) if is_shortage(&error) => {
-                    tracing::warn!(%error, "cannot accept");
+                    if let Some(times) = self.failing.borrow_mut().note() {
+                        tracing::warn!(%error, times, "cannot accept");
+                    }
                     std::thread::sleep(ACCEPT_PAUSE);
                 }
                 // Concerns the one that was to be accepted, or says that we stop.
@@ -123,21 +158,28 @@ impl Accepting {
     }
 
     fn hand_over(&self, stream: TcpStream, peer: IpAddr, worker: usize) {
+        let limit = descriptors();
+        if is_spare(stream.as_raw_fd(), limit) {
+            if let Some(refused) = self.crowded.borrow_mut().note() {
+                tracing::warn!(refused, limit, "new clients are refused: too few file descriptors are left");
+            }
+            return self.refuse(stream, "descriptors");
+        }
         if self.in_flight.fetch_add(1, Relaxed) >= self.handshakes_max {
             self.in_flight.fetch_sub(1, Relaxed);
-            return self.refuse(stream);
+            return self.refuse(stream, "handshake");
         }
         let handshake = Handshake(self.in_flight.clone());
         if let Err(error) = self.workers[worker].try_send(Order::Serve(stream, peer, handshake))
             && let Order::Serve(stream, ..) = error.into_inner()
         {
-            self.refuse(stream);
+            self.refuse(stream, "handshake");
         }
     }
 
-    /// Too many handshakes: come back in a second.
-    fn refuse(&self, mut stream: TcpStream) {
-        self.metrics.rejected("handshake");
+    /// Too many handshakes or clients: come back in a second.
+    fn refuse(&self, mut stream: TcpStream, reason: &str) {
+        self.metrics.rejected(reason);
         if self.is_tls {
             // A word would take the very handshake that there is no room for.
             return;
@@ -149,6 +191,19 @@ impl Accepting {
     }
 }
 
+/// How many descriptors the process may have. Asked each time: an operator may change it while the node runs (prlimit(1)).
+fn descriptors() -> u64 {
+    // Where it cannot be asked, accept fails when they are out, as ever.
+    rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX)
+}
+
+/// True of the last descriptors, a sixteenth of all and 16 to 128. The kernel gives the lowest that is free, so a socket with such
+/// a number means that all below are taken.
+fn is_spare(descriptor: i32, limit: u64) -> bool {
+    let spare = (limit / 16).clamp(16, 128);
+    u64::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit.saturating_sub(spare))
+}
+
 /// Errors that mean "not now" for every socket; others concern the one that was to be accepted (accept(2)).
 fn is_shortage(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
@@ -156,4 +211,24 @@ fn is_shortage(error: &io::Error) -> bool {
     const ENOBUFS: i32 = 105;
     const ENOMEM: i32 = 12;
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_for_others_than_clients() {
+        let first_spare = |limit: u64| (0..).find(|descriptor| is_spare(*descriptor, limit)).unwrap();
+        assert_eq!([64, 1_024, 100_000].map(first_spare), [48, 960, 99_872]);
+        assert!(!is_spare(i32::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn what_comes_often_is_told_once_with_its_number() {
+        let mut seldom = Seldom::default();
+        assert_eq!([seldom.note(), seldom.note(), seldom.note()], [Some(1), None, None]);
+        seldom.told = Instant::now().checked_sub(TOLD_EVERY);
+        assert_eq!(seldom.note(), Some(3));
+    }
 }

@@ -223,6 +223,9 @@ impl Metrics {
             }
             self.webhooks_age.with_label_values(&[&*app.id]);
         }
+        for reason in ["handshake", "descriptors"] {
+            self.rejected.with_label_values(&[reason]);
+        }
         for reason in ["inbox_full", "malformed", "too_large"] {
             self.dropped.with_label_values(&[reason]);
         }
