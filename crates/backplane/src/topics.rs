@@ -406,7 +406,8 @@ impl Topics {
         }
     }
 
-    /// The store no longer takes this node's incarnation: no answer to anything under way will come.
+    /// The store no longer takes this node's incarnation, or is asked by another link now: no answer to anything under way
+    /// will come.
     pub(crate) fn store_down(&mut self, now: Instant) {
         self.store_up = false;
         self.operations.clear();
@@ -495,6 +496,12 @@ impl Topics {
     pub(crate) fn channel(&self, id: TopicId) -> Option<&Arc<ChannelKey>> {
         let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
         slot.topic.as_ref().map(|topic| &topic.channel)
+    }
+
+    /// True while an unsubscribe is in flight.
+    pub(crate) fn is_leaving(&self, id: TopicId) -> bool {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.topic.as_ref()).is_some_and(|topic| topic.state == State::Leaving)
     }
 
     /// True when messages of the channel are of use: a worker or a mirror takes them.

@@ -12,6 +12,7 @@ use redis::{PushInfo, Value};
 use tokio::sync::{Notify, oneshot};
 
 use super::errands::Reply;
+use super::handover::Witness;
 use super::link::Link;
 use super::presence::Store;
 use super::queries::Own;
@@ -43,7 +44,12 @@ pub(super) enum Call {
 /// News of a link. What an earlier link's tasks still say is dropped by the generation.
 pub(super) enum News {
     Up(Link),
-    Down(u64),
+    /// The link is lost, and with it one that was made beside it.
+    Down,
+    /// Whether probes of the link in use are late.
+    Late(bool),
+    /// Another link, to take over from the late one.
+    Beside(Link, Witness),
     /// Redis answered one SUBSCRIBE with an error, as a whole. `forbidden`: for lack of rights, else for a reason that has
     /// nothing to do with the names (a script that runs too long, a server that is loading).
     Refused {

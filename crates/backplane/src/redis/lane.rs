@@ -47,9 +47,22 @@ impl Entry {
     }
 }
 
+/// What happens to publishes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Gate {
+    /// There is no link: refused.
+    #[default]
+    Closed,
+    Open,
+    /// Two links: taken, and not sent before it is known which one stays.
+    Waiting,
+    /// As `Waiting`, and [`Lane::run`] ends when all that was sent is answered.
+    Ending,
+}
+
 #[derive(Default)]
 struct Queue {
-    open: bool,
+    gate: Gate,
     waiting: VecDeque<Entry>,
     /// Of all that has no answer yet.
     bytes: usize,
@@ -77,7 +90,7 @@ impl Lane {
         let entry = Entry { topic, payload, keep, answer };
         let bytes = entry.bytes();
         let mut queue = self.lock();
-        if !queue.open || queue.bytes + bytes > self.bytes_max {
+        if queue.gate == Gate::Closed || queue.bytes + bytes > self.bytes_max {
             return Box::pin(std::future::ready(Err(PublishError::Unavailable)));
         }
         queue.bytes += bytes;
@@ -89,7 +102,18 @@ impl Lane {
     }
 
     pub(super) fn open(&self) {
-        *self.lock() = Queue { open: true, ..Queue::default() };
+        *self.lock() = Queue { gate: Gate::Open, ..Queue::default() };
+    }
+
+    pub(super) fn set(&self, gate: Gate) {
+        self.lock().gate = gate;
+        self.wake.notify_one();
+    }
+
+    /// For the next link, with what waits. [`Lane::run`] must have ended.
+    pub(super) fn reopen(&self) {
+        let mut queue = self.lock();
+        (queue.gate, queue.bytes) = (Gate::Open, queue.waiting.iter().map(Entry::bytes).sum());
     }
 
     /// Whoever was not sent is told so. [`Lane::run`] must have ended.
@@ -100,17 +124,20 @@ impl Lane {
         }
     }
 
-    /// Works the queue off on one connection; returns why that ended.
-    pub(super) async fn run(&self, connection: MultiplexedConnection, timeout: Duration) -> String {
+    /// Works the queue off on one connection; returns why that is lost, or nothing at [`Gate::Ending`].
+    pub(super) async fn run(&self, connection: MultiplexedConnection, timeout: Duration) -> Option<String> {
         let mut under_way = FuturesUnordered::new();
         loop {
+            if under_way.is_empty() && self.lock().gate == Gate::Ending {
+                return None;
+            }
             let batch = if under_way.len() < BATCHES_MAX { self.take_batch() } else { Vec::new() };
             if !batch.is_empty() {
                 let sending = tokio::task::unconstrained(send(connection.clone(), batch, timeout));
                 let mut sending = Box::pin(sending);
                 // The first poll hands the bytes to the connection: the order is made here, whoever is polled next.
                 match std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
-                    Poll::Ready(Sent { lost: Some(reason), .. }) => return reason,
+                    Poll::Ready(Sent { lost: Some(reason), .. }) => return Some(reason),
                     Poll::Ready(sent) => self.lock().bytes -= sent.bytes,
                     Poll::Pending => under_way.push(sending),
                 }
@@ -119,7 +146,7 @@ impl Lane {
             tokio::select! {
                 biased;
                 Some(sent) = under_way.next() => match sent.lost {
-                    Some(reason) => return reason,
+                    Some(reason) => return Some(reason),
                     None => self.lock().bytes -= sent.bytes,
                 },
                 () = self.wake.notified(), if under_way.len() < BATCHES_MAX => {}
@@ -130,6 +157,9 @@ impl Lane {
     fn take_batch(&self) -> Vec<Entry> {
         let mut queue = self.lock();
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        if queue.gate != Gate::Open {
+            return batch;
+        }
         while batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
             let Some(entry) = queue.waiting.pop_front() else { break };
             bytes += entry.bytes();

@@ -1,28 +1,37 @@
 //! The supervisor of the link to Redis: it connects, proves that messages come round, and starts over when they do not.
 //!
 //! A link is a generation of connections: one that hears, one that publishes, and a pool for the rest. They come and go
-//! together. There is no limit on tries, whatever the error: a Redis that is away, loading, full, or of another password is
-//! a Redis to come back to. (`ConnectionManager` of the redis crate gives up when idle and keeps non-I/O errors for ever.)
+//! together. One that is closed is made anew; one that is only late gets another beside it first (`handover`). There is no
+//! limit on tries, whatever the error: a Redis that is away, loading, full, or of another password is a Redis to come back
+//! to. (`ConnectionManager` of the redis crate gives up when idle and keeps non-I/O errors for ever.)
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError, Value};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use super::handover::Witness;
 use super::inbox::{Inbox, News};
 use super::keys::Keys;
-use super::lane::Lane;
+use super::lane::{Gate, Lane};
 use super::settings::{Address, Settings};
 use super::{Tally, random};
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// How long a link beside a late one may take to subscribe to everything.
+const SUBSCRIBE_ALL: Duration = Duration::from_secs(5);
+/// How long a late link has to bring the marker, and then its publishes to be answered. Publishes and changes of interest
+/// wait meanwhile.
+const MARKER_WAIT: Duration = Duration::from_millis(1_500);
 
 /// What a new link gives the listener.
 pub(super) struct Link {
@@ -30,21 +39,21 @@ pub(super) struct Link {
     /// Hears; SUBSCRIBE and UNSUBSCRIBE go out here.
     pub subscriber: MultiplexedConnection,
     pub pool: deadpool_redis::Pool,
+    pub pulse: Arc<watch::Sender<Pulse>>,
 }
 
-/// The link as seen from the stream of its messages.
+/// A link as seen from the stream of its messages.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Pulse {
-    generation: u64,
-    /// The last probe that came round.
+    /// The last of its probes that came round.
     heard: u64,
     lost: Option<String>,
 }
 
 impl Pulse {
-    pub(super) fn lose(pulse: &watch::Sender<Pulse>, generation: u64, reason: &str) {
+    pub(super) fn lose(pulse: &watch::Sender<Pulse>, reason: &str) {
         pulse.send_if_modified(|pulse| {
-            let news = pulse.generation == generation && pulse.lost.is_none();
+            let news = pulse.lost.is_none();
             if news {
                 pulse.lost = Some(reason.to_owned());
             }
@@ -52,18 +61,21 @@ impl Pulse {
         });
     }
 
-    /// A probe came round: `<generation>.<number>`.
-    pub(super) fn beat(pulse: &watch::Sender<Pulse>, payload: &[u8]) {
+    /// A probe came round: `<generation>.<number>`. Another link's are on the same topic and say nothing of this one.
+    pub(super) fn beat(pulse: &watch::Sender<Pulse>, generation: u64, payload: &[u8]) {
         let probe = std::str::from_utf8(payload).ok().and_then(|text| text.split_once('.'));
-        let Some((Ok(generation), Ok(number))) = probe.map(|(g, n)| (g.parse::<u64>(), n.parse::<u64>())) else {
-            return;
-        };
-        pulse.send_modify(|pulse| {
-            if pulse.generation == generation {
-                pulse.heard = pulse.heard.max(number);
-            }
-        });
+        let Some((Ok(of), Ok(number))) = probe.map(|(g, n)| (g.parse::<u64>(), n.parse::<u64>())) else { return };
+        if of == generation {
+            pulse.send_modify(|pulse| pulse.heard = pulse.heard.max(number));
+        }
     }
+}
+
+/// The supervisor's share of a link.
+struct Held {
+    generation: u64,
+    lane: MultiplexedConnection,
+    pulse: Arc<watch::Sender<Pulse>>,
 }
 
 pub(super) struct Supervisor {
@@ -72,47 +84,61 @@ pub(super) struct Supervisor {
     pub keys: Arc<Keys>,
     pub inbox: Arc<Inbox>,
     pub lane: Arc<Lane>,
-    pub pulse: Arc<watch::Sender<Pulse>>,
     pub tally: Arc<Tally>,
+    /// Links that were tried so far.
+    pub generations: AtomicU64,
 }
 
 impl Supervisor {
     /// Never returns.
     pub(super) async fn run(self) {
-        let (mut generation, mut tries, mut last_error) = (0, 0, String::new());
         let mut lost = None;
         loop {
-            generation += 1;
-            match self.connect(generation).await {
-                Ok((link, lane)) => {
-                    (tries, last_error) = (0, String::new());
-                    self.announce(lost);
-                    let reason = self.hold(link, lane).await;
-                    lost = Some(Instant::now());
-                    warn!(redis = %self.address.shown, %reason, "the link to Redis is lost; trying again until it is back");
+            let (link, mut held) = self.connect_at_last().await;
+            self.announce(lost);
+            self.lane.open();
+            self.inbox.tell(News::Up(link));
+            let reason = loop {
+                match self.hold(&held).await {
+                    Ok(next) => held = next,
+                    Err(reason) => break reason,
                 }
-                Err(reason) => {
-                    tries += 1;
-                    Tally::add(&self.tally.errors, 1);
-                    // A refused login after a lost connection is news; the same error again is not.
-                    if reason != last_error {
-                        warn!(redis = %self.address.shown, %reason, "no link to Redis; trying again until there is one");
-                        last_error = reason;
-                    }
-                    tokio::time::sleep(pause(tries)).await;
-                }
+            };
+            self.lane.close();
+            self.inbox.tell(News::Down);
+            lost = Some(Instant::now());
+            warn!(redis = %self.address.shown, %reason, "the link to Redis is lost; trying again until it is back");
+        }
+    }
+
+    /// Tries until there is a link.
+    async fn connect_at_last(&self) -> (Link, Held) {
+        let (mut tries, mut last_error) = (0, String::new());
+        loop {
+            let reason = match self.connect().await {
+                Ok(found) => return found,
+                Err(reason) => reason,
+            };
+            tries += 1;
+            Tally::add(&self.tally.errors, 1);
+            // A refused login after a lost connection is news; the same error again is not.
+            if reason != last_error {
+                warn!(redis = %self.address.shown, %reason, "no link to Redis; trying again until there is one");
+                last_error = reason;
             }
+            tokio::time::sleep(pause(tries)).await;
         }
     }
 
     /// Makes both connections and subscribes to the probe's topic.
-    async fn connect(&self, generation: u64) -> Result<(Link, MultiplexedConnection), String> {
-        self.pulse.send_modify(|pulse| *pulse = Pulse { generation, ..Pulse::default() });
+    async fn connect(&self) -> Result<(Link, Held), String> {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        let pulse = Arc::new(watch::Sender::new(Pulse::default()));
         let client = Client::open(self.address.info.clone()).map_err(told)?;
-        let (inbox, pulse) = (self.inbox.clone(), self.pulse.clone());
+        let (inbox, heard) = (self.inbox.clone(), pulse.clone());
         let hear = move |info| {
             if !inbox.push(generation, info) {
-                Pulse::lose(&pulse, generation, "more messages wait than redis.queue_bytes allows");
+                Pulse::lose(&heard, "more messages wait than redis.queue_bytes allows");
             }
             Ok::<(), redis::aio::SendError>(())
         };
@@ -127,7 +153,8 @@ impl Supervisor {
         let manager = deadpool_redis::Manager::new_with_config(self.address.info.clone(), pooled).map_err(told)?;
         let pool = deadpool_redis::Pool::builder(manager).max_size(self.settings.pool_size.max(1)).build();
         let pool = pool.map_err(|error| error.to_string())?;
-        Ok((Link { generation, subscriber, pool }, lane))
+        let held = Held { generation, lane, pulse: pulse.clone() };
+        Ok((Link { generation, subscriber, pool, pulse }, held))
     }
 
     /// A connection to a master, with our name on it.
@@ -163,53 +190,125 @@ impl Supervisor {
         }
     }
 
-    /// Hands a link over and watches it until it is lost; returns why.
-    async fn hold(&self, link: Link, lane: MultiplexedConnection) -> String {
-        let generation = link.generation;
-        self.lane.open();
-        self.inbox.tell(News::Up(link));
-        let reason = tokio::select! {
-            reason = self.lane.run(lane, self.settings.publish_timeout) => reason,
-            reason = self.watch(generation) => reason,
+    /// Works with a link until another has taken its place, or until it is lost: then why.
+    async fn hold(&self, held: &Held) -> Result<Held, String> {
+        let mut sending = pin!(self.lane.run(held.lane.clone(), self.settings.publish_timeout));
+        let next = tokio::select! {
+            Some(reason) = &mut sending => return Err(reason),
+            next = self.watch(held) => next?,
         };
-        self.lane.close();
-        self.inbox.tell(News::Down(generation));
-        reason
+        // What is on its way comes first, so that publishes keep their order.
+        self.lane.set(Gate::Ending);
+        let _ = timeout(MARKER_WAIT, sending).await;
+        self.lane.reopen();
+        Tally::add(&self.tally.reconnects, 1);
+        info!(redis = %self.address.shown, "another link to Redis took over; nothing was lost or doubled");
+        Ok(next)
     }
 
-    /// Sends probes by the lane and expects them on the subscriber. One probe finds half-open sockets, a subscriber on
-    /// another server than the publisher, lost subscriptions and a reader that cannot keep up.
-    async fn watch(&self, generation: u64) -> String {
-        let mut pulse = self.pulse.subscribe();
-        let mut ticks = interval(self.settings.probe_interval);
+    /// Sends probes; when they are late, opens another link beside this one and changes over. A late link is not closed
+    /// before: it may only be held up, and TCP will bring what it holds.
+    async fn watch(&self, held: &Held) -> Result<Held, String> {
+        let mut probes = Probes::of(self, held);
+        loop {
+            probes.until(|late| late).await?;
+            warn!(redis = %self.address.shown, "a probe did not come round in time; opening another link to Redis");
+            self.inbox.tell(News::Late(true));
+            let (link, next) = tokio::select! {
+                back = probes.until(|late| !late) => {
+                    back?;
+                    info!(redis = %self.address.shown, "the link to Redis was only held up");
+                    self.inbox.tell(News::Late(false));
+                    continue;
+                }
+                found = self.connect_at_last() => found,
+            };
+            return tokio::select! {
+                reason = lost(&held.pulse) => Err(reason),
+                reason = lost(&next.pulse) => Err(reason),
+                done = self.change_over(link) => done.map(|()| next),
+            };
+        }
+    }
+
+    /// Both links are there. The listener subscribes to everything on the new one and sends a marker by it; the place where
+    /// the late one brings the marker is where it ends and the new one begins.
+    async fn change_over(&self, link: Link) -> Result<(), String> {
+        self.lane.set(Gate::Waiting);
+        let ((marked, sent), (switched, mut done)) = (oneshot::channel(), oneshot::channel());
+        self.inbox.tell(News::Beside(link, Witness { marked, switched }));
+        let is_marked = tokio::select! {
+            // First: where the switch was faster than the answer to the marker, that answer never comes.
+            biased;
+            Ok(()) = &mut done => return Ok(()),
+            sent = timeout(SUBSCRIBE_ALL, sent) => matches!(sent, Ok(Ok(()))),
+        };
+        if !is_marked {
+            return Err("a probe did not come round, and another link could not subscribe to everything".to_owned());
+        }
+        match timeout(MARKER_WAIT, done).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err("a probe did not come round, nor what was sent by another link".to_owned()),
+        }
+    }
+}
+
+/// Probes sent by the lane and expected on the subscriber. One probe finds half-open sockets, a subscriber on another
+/// server than the publisher, lost subscriptions and a reader that cannot keep up.
+struct Probes<'a> {
+    supervisor: &'a Supervisor,
+    generation: u64,
+    pulse: watch::Receiver<Pulse>,
+    ticks: Interval,
+    number: u64,
+    under_way: VecDeque<(u64, Instant)>,
+}
+
+impl<'a> Probes<'a> {
+    fn of(supervisor: &'a Supervisor, held: &Held) -> Self {
+        let mut ticks = interval(supervisor.settings.probe_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut number, mut under_way) = (0u64, VecDeque::new());
+        let (generation, pulse) = (held.generation, held.pulse.subscribe());
+        Self { supervisor, generation, pulse, ticks, number: 0, under_way: VecDeque::new() }
+    }
+
+    /// Goes on until what is asked holds for "a probe is late". The error: why the link is lost.
+    async fn until(&mut self, holds: impl Fn(bool) -> bool) -> Result<(), String> {
         loop {
             let due = tokio::select! {
-                _ = ticks.tick() => true,
-                _ = pulse.changed() => false,
+                _ = self.ticks.tick() => true,
+                _ = self.pulse.changed() => false,
             };
-            let (heard, lost) = {
-                let pulse = pulse.borrow_and_update();
-                (pulse.heard, pulse.lost.clone())
+            let heard = {
+                let pulse = self.pulse.borrow_and_update();
+                if let Some(reason) = &pulse.lost {
+                    return Err(reason.clone());
+                }
+                pulse.heard
             };
-            if let Some(reason) = lost {
-                return reason;
+            while self.under_way.front().is_some_and(|(number, _)| *number <= heard) {
+                self.under_way.pop_front();
             }
-            while under_way.front().is_some_and(|(number, _)| *number <= heard) {
-                under_way.pop_front();
-            }
-            let now = Instant::now();
-            if under_way.front().is_some_and(|(_, sent)| now - *sent >= self.settings.probe_timeout) {
-                return "a probe did not come round in time".to_owned();
+            let (now, supervisor) = (Instant::now(), self.supervisor);
+            let limit = supervisor.settings.probe_timeout;
+            if holds(self.under_way.front().is_some_and(|(_, sent)| now - *sent >= limit)) {
+                return Ok(());
             }
             if due {
-                number += 1;
-                under_way.push_back((number, now));
-                drop(self.lane.publish(self.keys.probe(), format!("{generation}.{number}").into_bytes(), None));
+                self.number += 1;
+                self.under_way.push_back((self.number, now));
+                let payload = format!("{}.{}", self.generation, self.number);
+                drop(supervisor.lane.publish(supervisor.keys.probe(), payload.into_bytes(), None));
             }
         }
     }
+}
+
+/// Why a link is lost, once it is.
+async fn lost(pulse: &watch::Sender<Pulse>) -> String {
+    let mut pulse = pulse.subscribe();
+    let lost = pulse.wait_for(|pulse| pulse.lost.is_some()).await;
+    lost.ok().and_then(|pulse| pulse.lost.clone()).unwrap_or_default()
 }
 
 /// An error in words that hold no secret: the crate's errors name the cause and never the password.

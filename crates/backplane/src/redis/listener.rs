@@ -16,6 +16,7 @@ use tracing::{error, warn};
 
 use super::Tally;
 use super::errands::{ERRANDS_MAX, Errand};
+use super::handover::{Handover, Parts, Witness};
 use super::inbox::{Call, Inbox, News, Push, Question, Told};
 use super::keys::{Keys, NoTopic};
 use super::link::{Link, Pulse};
@@ -41,13 +42,16 @@ struct Live {
     subscriber: redis::aio::MultiplexedConnection,
     store: Arc<Store>,
     tasks: JoinSet<()>,
+    pulse: Arc<watch::Sender<Pulse>>,
+    late: bool,
+    /// It took over before its own marker came: all before that was heard on the link before it.
+    skips_to: Option<String>,
 }
 
 pub(super) struct Listener {
     settings: Arc<Settings>,
     keys: Arc<Keys>,
     inbox: Arc<Inbox>,
-    pulse: Arc<watch::Sender<Pulse>>,
     tally: Arc<Tally>,
     workers: Arc<dyn Workers>,
     /// Up from when everything that is wanted is heard again, not from when Redis is reached.
@@ -57,6 +61,8 @@ pub(super) struct Listener {
     names: HashMap<Box<[u8]>, TopicId>,
     probe: String,
     live: Option<Live>,
+    /// A link that is to take over from a late one. Until it is decided, nothing is sent.
+    beside: Option<Handover>,
     scripts: Arc<Scripts>,
     registration: Arc<Mutex<Registration>>,
     census: Arc<Census>,
@@ -75,7 +81,6 @@ impl Listener {
         settings: Arc<Settings>,
         keys: Arc<Keys>,
         inbox: Arc<Inbox>,
-        pulse: Arc<watch::Sender<Pulse>>,
         tally: Arc<Tally>,
         workers: Arc<dyn Workers>,
         status: Arc<Mutex<LinkStatus>>,
@@ -86,12 +91,12 @@ impl Listener {
             settings,
             keys,
             inbox,
-            pulse,
             tally,
             workers,
             status,
             names: HashMap::new(),
             live: None,
+            beside: None,
             scripts: Arc::new(Scripts::new()),
             registration: Arc::default(),
             census: Arc::default(),
@@ -149,8 +154,20 @@ impl Listener {
     fn learn(&mut self, now: Instant, news: News) {
         let generation = self.live.as_ref().map(|live| live.generation);
         match news {
-            News::Up(link) => self.link_up(link),
-            News::Down(of) if generation == Some(of) => {
+            News::Up(link) => {
+                self.take_up(link, None);
+                self.topics.link_up();
+            }
+            News::Late(late) => {
+                self.live.iter_mut().for_each(|live| live.late = late);
+                if late {
+                    self.set_status(LinkStatus::Down { since: now });
+                }
+            }
+            News::Beside(link, witness) => self.begin_handover(link, witness),
+            News::Down => {
+                let undecided = self.beside.take().map(Handover::into_held).unwrap_or_default();
+                undecided.into_iter().rev().for_each(|push| self.pushes.push_front(push));
                 (self.live, self.pipelines) = (None, 0);
                 self.jobs.lead(Vec::new());
                 self.names.clear();
@@ -186,23 +203,49 @@ impl Listener {
                 }
                 self.pipelines = self.pipelines.saturating_sub(1);
             }
-            News::Down(_) | News::Refused { .. } | News::Registered(..) | News::Fenced(_) => {}
+            News::Refused { .. } | News::Registered(..) | News::Fenced(_) => {}
         }
     }
 
-    fn link_up(&mut self, link: Link) {
+    /// Subscribes on the new link to all that the late one hears, or would hear.
+    fn begin_handover(&mut self, link: Link, witness: Witness) {
+        let names = self.names.iter().map(|(name, id)| (name.clone(), *id));
+        let (leaving, asked): (Vec<_>, Vec<_>) = names.partition(|(_, id)| self.topics.is_leaving(*id));
+        let leaving = leaving.into_iter().map(|(name, _)| name).collect();
+        self.beside = Some(Handover::begin(link, witness, &self.probe, asked, leaving));
+    }
+
+    /// The late link brought the marker: from this very place on the new one is heard.
+    fn hand_over(&mut self, now: Instant) {
+        let Some(handover) = self.beside.take() else { return };
+        let Parts { link, skips_to, asked, leaving, held, switch } = handover.end();
+        self.forget_errands();
+        self.pipelines = 0;
+        self.jobs.lead(Vec::new());
+        self.topics.store_down(now);
+        self.take_up(link, skips_to);
+        for name in leaving {
+            if let Some(id) = self.names.remove(&name) {
+                self.topics.unsubscribed(now, id);
+            }
+        }
+        asked.into_iter().for_each(|id| self.topics.confirmed(now, id));
+        held.into_iter().rev().for_each(|push| self.pushes.push_front(push));
+        switch.done();
+    }
+
+    fn take_up(&mut self, link: Link, skips_to: Option<String>) {
         let store = Arc::new(Store {
             settings: self.settings.clone(),
             keys: self.keys.clone(),
             scripts: self.scripts.clone(),
             registration: self.registration.clone(),
-            pool: link.pool,
+            pool: link.pool.clone(),
             tally: self.tally.clone(),
             workers: self.workers.clone(),
             census: self.census.clone(),
             jobs: self.jobs.clone(),
-            generation: link.generation,
-            pulse: self.pulse.clone(),
+            pulse: link.pulse.clone(),
             fenced: tokio::sync::Notify::new(),
             complained: Mutex::default(),
             questions: tokio::sync::Semaphore::new((self.settings.pool_size / 2).max(1)),
@@ -212,14 +255,13 @@ impl Listener {
         tasks.spawn(store.clone().send_reports());
         tasks.spawn(store.clone().read_jobs());
         tasks.spawn(store.clone().send_done());
-        let (generation, subscriber) = (link.generation, link.subscriber);
-        self.live = Some(Live { generation, subscriber, store, tasks });
-        self.topics.link_up();
+        let Link { generation, subscriber, pulse, .. } = link;
+        self.live = Some(Live { generation, subscriber, store, tasks, pulse, late: false, skips_to });
     }
 
     /// A worker that sees `Up` admits by itself, so it must not see it before the topics are heard again.
     fn note_restored(&self) {
-        if self.live.is_some() && self.topics.is_restored() {
+        if self.live.as_ref().is_some_and(|live| !live.late) && self.topics.is_restored() {
             self.set_status(LinkStatus::Up);
         }
     }
@@ -276,9 +318,14 @@ impl Listener {
         let mut bytes = 0;
         for _ in 0..TURN {
             let Some(push) = self.pushes.pop_front() else { break };
-            bytes += push.bytes;
-            if self.live.as_ref().is_some_and(|live| live.generation == push.generation) {
+            let is_of = |generation: Option<u64>| generation == Some(push.generation);
+            if is_of(self.live.as_ref().map(|live| live.generation)) {
+                bytes += push.bytes;
                 self.hear_one(now, push);
+            } else if let Some(handover) = self.beside.as_mut().filter(|handover| is_of(Some(handover.generation()))) {
+                bytes += handover.hear(push, &self.probe);
+            } else {
+                bytes += push.bytes;
             }
         }
         bytes
@@ -294,8 +341,10 @@ impl Listener {
             PushKind::Message => {
                 let (name, payload) = (bytes(), bytes());
                 if name == self.probe.as_bytes() {
-                    Pulse::beat(&self.pulse, &payload);
-                } else if let Some(&id) = self.names.get(&*name) {
+                    self.probed(now, &payload);
+                } else if self.live.as_ref().is_some_and(|live| live.skips_to.is_none())
+                    && let Some(&id) = self.names.get(&*name)
+                {
                     self.message(now, id, &payload);
                 }
             }
@@ -310,9 +359,21 @@ impl Listener {
                 }
             }
             // Told here and not at once, so that all that came before it is worked off first.
-            PushKind::Disconnection => Pulse::lose(&self.pulse, push.generation, "the connection was closed"),
+            PushKind::Disconnection => {
+                self.live.iter().for_each(|live| Pulse::lose(&live.pulse, "the connection was closed"));
+            }
             _ => {}
         }
+    }
+
+    /// The probe's topic brings probes, and the marker of a handover.
+    fn probed(&mut self, now: Instant, payload: &[u8]) {
+        if self.beside.as_ref().is_some_and(|handover| handover.is_marked_by(payload)) {
+            return self.hand_over(now);
+        }
+        let Some(live) = &mut self.live else { return };
+        live.skips_to.take_if(|marker| marker.as_bytes() == payload);
+        Pulse::beat(&live.pulse, live.generation, payload);
     }
 
     fn message(&mut self, now: Instant, id: TopicId, payload: &[u8]) {
@@ -354,8 +415,11 @@ impl Listener {
         warn!(%channel, "on the way from Redis: {reason} (more of these are counted and not logged for a minute)");
     }
 
-    /// Sends what the topics ask for since the last turn.
+    /// Sends what the topics ask for since the last turn. Between two links it waits for the one that stays.
     fn send(&mut self) {
+        if self.beside.is_some() {
+            return;
+        }
         for command in self.topics.take_commands() {
             match command {
                 Command::Subscribe(ids) => self.subscribe(ids),

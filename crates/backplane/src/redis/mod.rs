@@ -1,15 +1,18 @@
 //! The backplane of many nodes: one Redis (6.2 or later, or Valkey) between them.
 //!
-//! `link` keeps the connections alive, `lane` sends publishes in order, `listener` owns the topics and hears everything,
-//! `presence` keeps the node registered, `errands` keeps rosters and counts in Redis by the scripts, `queries` reads them,
+//! `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
+//! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts in Redis by the scripts, `queries` reads them,
 //! `webhooks` queues what applications are told of, `wire` and `keys` spell messages and names. They meet in `inbox`.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
 mod errands;
+mod handover;
 mod inbox;
 mod keys;
 mod lane;
 mod link;
+#[cfg(test)]
+mod link_tests;
 mod listener;
 mod presence;
 mod queries;
@@ -28,7 +31,7 @@ use std::time::Duration;
 use model::webhook::{Happening, Job};
 use model::{ChannelKey, ChannelName, Event, Member, Reason, UserId};
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::topics::Heard;
@@ -37,7 +40,7 @@ use crate::{QueryAnswer, QueryError, Workers};
 use inbox::{Call, Inbox, Question, Told};
 use keys::Keys;
 use lane::{Keep, Lane};
-use link::{Pulse, Supervisor};
+use link::Supervisor;
 use listener::Listener;
 use presence::{Census, Store};
 use queries::Own;
@@ -65,18 +68,10 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
     let keys = Arc::new(Keys::new(&settings, &node));
     let inbox = Arc::new(Inbox::new(settings.queue_bytes));
     let lane = Arc::new(Lane::new(settings.lane_bytes));
-    let pulse = Arc::new(watch::Sender::new(Pulse::default()));
     let status = Arc::new(Mutex::new(LinkStatus::Starting));
     let tally = Arc::<Tally>::default();
-    let listener = Listener::new(
-        settings.clone(),
-        keys.clone(),
-        inbox.clone(),
-        pulse.clone(),
-        tally.clone(),
-        workers.clone(),
-        status.clone(),
-    );
+    let listener =
+        Listener::new(settings.clone(), keys.clone(), inbox.clone(), tally.clone(), workers.clone(), status.clone());
     let (heard, census, jobs, max_payload) =
         (listener.heard(), listener.census(), listener.jobs(), settings.max_payload);
     let supervisor = Supervisor {
@@ -85,8 +80,8 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         keys: keys.clone(),
         inbox: inbox.clone(),
         lane: lane.clone(),
-        pulse,
         tally: tally.clone(),
+        generations: AtomicU64::new(0),
     };
     let tasks = [runtime.spawn(listener.run()).abort_handle(), runtime.spawn(supervisor.run()).abort_handle()];
     Ok(Arc::new(Redis {

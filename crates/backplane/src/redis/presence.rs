@@ -58,7 +58,6 @@ pub(super) struct Store {
     pub census: Arc<Census>,
     pub jobs: Arc<Jobs>,
     /// Of the link that this store belongs to.
-    pub generation: u64,
     pub pulse: Arc<watch::Sender<Pulse>>,
     /// An operation was refused for its incarnation.
     pub fenced: Notify,
@@ -326,7 +325,7 @@ impl Store {
             Ok(Ok(value)) => return Some(value),
             Ok(Err(error)) if error.to_ascii_lowercase().contains("readonly") => {
                 // Demoted where it stands: it takes subscriptions and publishes in silence, and no other node hears them.
-                Pulse::lose(&self.pulse, self.generation, "the server has become a replica");
+                Pulse::lose(&self.pulse, "the server has become a replica");
             }
             Ok(Err(error)) => warn!(%error, "a presence script failed; it is repeated"),
             Err(_) => warn!("a presence script got no answer; it is repeated"),

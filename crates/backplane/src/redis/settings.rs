@@ -25,7 +25,7 @@ pub struct Settings {
     pub publish_timeout: Duration,
     /// How often the way through Redis and back is tried.
     pub probe_interval: Duration,
-    /// The link is given up when a probe is not back by then.
+    /// Another link is opened beside this one when a probe is not back by then.
     pub probe_timeout: Duration,
     pub pool_size: usize,
     /// Of messages between the connection and the listener. Full: the link is given up.
@@ -126,8 +126,9 @@ impl Address {
             .with_time(Duration::from_secs(10))
             .with_interval(Duration::from_secs(3))
             .with_retries(3);
+        // Well above the probe's time-out: a link that is only held up must not be closed by TCP before it is replaced.
         let tcp =
-            TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(5));
+            TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(30));
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         Ok(Self { info: info.set_tcp_settings(tcp).set_redis_settings(redis), shown: shown.into() })
     }

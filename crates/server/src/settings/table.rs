@@ -108,7 +108,7 @@ pub(crate) const TABLE: [Row; 72] = [
     row("redis.linger", WAIT, Seconds(2.0), "How long a channel without listeners stays subscribed, so that a page reload costs Redis nothing."),
     row("redis.command_timeout", PERIOD, Seconds(2.0), "How long a Redis command may take."),
     row("redis.publish_timeout", PERIOD, Seconds(5.0), "How long a publish over HTTP may wait for Redis; then 503."),
-    row("redis.probe_timeout", PERIOD, Seconds(3.0), "How long the link may be silent after a probe; then it counts as lost and is made anew."),
+    row("redis.probe_timeout", PERIOD, Seconds(3.0), "How long the link may be silent after a probe; then another is opened beside it and takes over."),
     row("redis.down_grace", WAIT, Seconds(10.0), "How long the node stays ready without Redis; then `/ready` says 503."),
     row("redis.pool_size", Kind::Count { min: 1, max: 1_000 }, Whole(8), "Connections for commands that need no order."),
     row("redis.queue_bytes", BYTES, Whole(67_108_864), "What may wait between Redis and the workers. Full: the link counts as lost."),
