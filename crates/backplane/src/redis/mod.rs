@@ -1,8 +1,9 @@
 //! The backplane of many nodes: one Redis (6.2 or later, or Valkey) between them.
 //!
 //! `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
-//! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts in Redis by the scripts, `queries` reads them,
-//! `webhooks` queues what applications are told of, `wire` and `keys` spell messages and names. They meet in `inbox`.
+//! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts
+//! in Redis by the scripts, `queries` reads them, `webhooks` queues what applications are told of, `wire` and `keys` spell
+//! messages and names. They meet in `inbox`.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
 mod errands;
