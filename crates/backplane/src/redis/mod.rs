@@ -57,7 +57,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts on the given runtime, which needs timers and I/O. A Redis that cannot be reached is no error: it is tried for
 /// ever, and [`Backplane::status`] tells. Dropping the backplane cuts it off like a killed process; see
-/// [`Backplane::close`].
+/// [`Cluster::close`].
 ///
 /// # Errors
 /// The URL cannot be used, or the prefixes would mix up two apps. The text has no secret.
