@@ -1,8 +1,9 @@
 //! Random comings and goings over two nodes, against a model: at the end everybody agrees on who is where, and whoever
-//! looked on meanwhile saw each user come once and go once.
+//! looked on meanwhile, or was told by webhooks, saw each user come once and go once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::endpoint::{Endpoint, hook};
 use crate::support::http::APPLICATION;
 use crate::support::prelude::*;
 
@@ -125,7 +126,27 @@ fn seen(watcher: &mut Client) -> BTreeMap<String, BTreeSet<String>> {
     rooms
 }
 
-fn run(nodes: &[Node], seed: u64) {
+/// What the webhooks said so far, of channels and of users.
+fn told(endpoint: &mut Endpoint) -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+    let (mut occupied, mut rooms) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    for event in endpoint.events() {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let (channel, user) = (text("channel"), text("user_id"));
+        let room = rooms.entry(channel.clone()).or_default();
+        let is_news = match event["name"].as_str() {
+            Some("channel_occupied") => occupied.insert(channel),
+            Some("channel_vacated") => occupied.remove(&channel),
+            Some("member_added") => room.insert(user),
+            Some("member_removed") => room.remove(&user),
+            _ => panic!("{event}"),
+        };
+        assert!(is_news, "told twice: {event}");
+    }
+    rooms.retain(|_, users| !users.is_empty());
+    (occupied, rooms)
+}
+
+fn run(nodes: &[Node], endpoint: &mut Endpoint, seed: u64) {
     println!("seed {seed}");
     let mut dice = Dice(seed);
     let mut watchers: Vec<Client> = nodes.iter().cycle().take(2).map(Client::connect).collect();
@@ -154,22 +175,38 @@ fn run(nodes: &[Node], seed: u64) {
     for watcher in &mut watchers {
         assert_eq!(seen(watcher), expected.users, "seed {seed}");
     }
+    let watcher = || BTreeSet::from(["watcher".to_owned()]);
+    let mut users: BTreeMap<_, _> = ROOMS.iter().map(|room| ((*room).to_owned(), watcher())).collect();
+    for (room, present) in &expected.users {
+        users.entry(room.clone()).or_default().extend(present.clone());
+    }
+    let occupied: BTreeSet<_> = users.keys().chain(expected.subscriptions.keys()).cloned().collect();
+    until(&format!("seed {seed}: the webhooks agree on {occupied:?} and {users:?}"), || {
+        (told(endpoint) == (occupied.clone(), users.clone())).then_some(())
+    });
     drop(guests);
     let gone = Picture::default();
     for node in nodes {
         until("everybody is gone", || (Picture::of_node(node) == gone).then_some(()));
     }
+    drop(watchers);
+    until("the webhooks say so", || (told(endpoint) == Default::default()).then_some(()));
 }
+
+const EVENTS: &str = "channel_occupied,channel_vacated,member_added,member_removed";
 
 #[test]
 fn two_nodes_agree_with_a_model_after_random_comings_and_goings() {
-    let cluster = Cluster::start(2);
+    let mut endpoint = Endpoint::start();
+    let cluster = Cluster::with(2, &hook(&endpoint.url(), EVENTS));
     for seed in [1, 20_261_121, 0xFAFA_FAFA] {
-        run(&cluster.nodes, seed);
+        run(&cluster.nodes, &mut endpoint, seed);
     }
 }
 
 #[test]
 fn a_node_alone_agrees_with_a_model_after_random_comings_and_goings() {
-    run(&[Node::start("", &[])], 7);
+    let mut endpoint = Endpoint::start();
+    let node = Node::start("", &hook(&endpoint.url(), EVENTS));
+    run(&[node], &mut endpoint, 7);
 }

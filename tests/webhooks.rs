@@ -1,6 +1,7 @@
 //! Webhooks: what happens is told to an application's endpoint, signed, in order, and until it is received.
 
 use crate::support::back_end::BackEnd;
+use crate::support::endpoint::{Endpoint, Told, hook};
 use crate::support::folder::Folder;
 use crate::support::ports;
 use crate::support::prelude::*;
@@ -8,75 +9,6 @@ use crate::support::tls::{Authority, Front};
 
 const ALL: &str =
     "channel_occupied,channel_vacated,member_added,member_removed,client_event,cache_miss,subscription_count";
-
-/// An application's endpoint, and what it was told.
-struct Endpoint {
-    back_end: BackEnd,
-    told: Vec<Told>,
-}
-
-/// One request.
-struct Told {
-    head: String,
-    body: String,
-    events: Vec<Value>,
-}
-
-impl Told {
-    fn header(&self, name: &str) -> &str {
-        let line = self.head.lines().find_map(|line| {
-            let (known, value) = line.split_once(": ")?;
-            known.eq_ignore_ascii_case(name).then_some(value)
-        });
-        line.unwrap_or_else(|| panic!("no {name} in {}", self.head))
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.header("x-fanfare-event-id").split(',').map(str::to_owned).collect()
-    }
-}
-
-impl Endpoint {
-    /// One that says 200.
-    fn start() -> Self {
-        Self::of(BackEnd::start())
-    }
-
-    fn of(back_end: BackEnd) -> Self {
-        let endpoint = Self { back_end, told: Vec::new() };
-        endpoint.says("200 OK");
-        endpoint
-    }
-
-    fn says(&self, status: &str) {
-        self.back_end.answers(status, "Connection: close\r\n", "");
-    }
-
-    fn url(&self) -> String {
-        self.back_end.url("/hooks?x=1")
-    }
-
-    /// All events so far, in the order in which they came.
-    fn events(&mut self) -> Vec<Value> {
-        for request in self.back_end.asked() {
-            let (head, body) = request.split_once("\r\n\r\n").expect("a whole request");
-            let parsed: Value = serde_json::from_str(body).expect("JSON");
-            let events = parsed["events"].as_array().expect("events").clone();
-            self.told.push(Told { head: head.to_owned(), body: body.to_owned(), events });
-        }
-        self.told.iter().flat_map(|told| told.events.clone()).collect()
-    }
-
-    /// Waits for so many events.
-    fn wait_for(&mut self, count: usize) -> Vec<Value> {
-        until(&format!("{count} events"), || Some(self.events()).filter(|events| events.len() >= count))
-    }
-}
-
-/// The settings of a webhook of the main app.
-fn hook<'a>(url: &'a str, events: &'a str) -> [(&'static str, &'a str); 2] {
-    [("FANFARE_APPS__MAIN__WEBHOOKS__HOOK__URL", url), ("FANFARE_APPS__MAIN__WEBHOOKS__HOOK__EVENTS", events)]
-}
 
 fn whisper(client: &mut Client, channel: &str, number: usize) {
     client.socket.send(&json!({ "event": "client-n", "channel": channel, "data": number }).to_string());

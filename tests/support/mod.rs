@@ -9,6 +9,7 @@ pub(crate) mod back_end;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod endpoint;
 pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod laravel;
