@@ -164,6 +164,9 @@ pub const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Jobs that may wait for an app's webhooks; more are lost, and counted.
 pub const JOBS_MAX: usize = 100_000;
 
+/// With more than this no client event is queued: they are large, and clients make them.
+pub const CLIENT_EVENT_JOBS_MAX: usize = 10_000;
+
 /// How the link stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkStatus {

@@ -749,9 +749,14 @@ fn whispers_have_limits_and_each_second_begins_anew() {
     assert_eq!(a.heard(), words(&["!4301", "!4301"]), "the long name, and the third");
     story.shard.tick(1);
     story.say(&a, "~presence-room client-twelve ");
-    let tell = ["report presence-room client_event", r#"publish presence-room client-hush Some("ann")"#];
-    let last = ["report presence-room client_event", r#"publish presence-room client-twelve Some("ann")"#];
-    assert_eq!(story.told(), words(&[tell, tell, last].concat()));
+    let (hush, twelve) =
+        (r#"publish presence-room client-hush Some("ann")"#, r#"publish presence-room client-twelve Some("ann")"#);
+    assert_eq!(story.told(), words(&[hush, hush, twelve]));
+    let mut whispers = std::mem::take(&mut story.shard.whispers).into_iter();
+    story.shard.note_whispered(whispers.next().unwrap(), Ok(()));
+    story.shard.note_whispered(whispers.next().unwrap(), Err(PublishError::TimedOut));
+    assert_eq!(story.told(), words(&["report presence-room client_event"]), "only what was passed on");
+    assert_eq!(a.heard(), words(&["!0"]));
     story.say(&a, "+longer-than-that");
     assert_eq!(a.heard(), words(&["!longer-than-that 400"]));
     assert_eq!(a.connection.stats.whispers_refused.get(), 2);

@@ -15,8 +15,10 @@ use crate::shard::Shard;
 pub(crate) struct Whispered {
     pub(crate) published: BoxFuture<Result<(), PublishError>>,
     connection: Rc<Connection>,
-    channel: ChannelName,
+    channel: Arc<ChannelKey>,
     tag: Tag,
+    /// What the app's webhooks are told once it got there.
+    report: Option<Happening>,
 }
 
 impl Shard {
@@ -36,28 +38,32 @@ impl Shard {
         }
         connection.stats.whispers.add(1);
         let user = sender.flatten();
-        let channel = key.name.clone();
-        let key = Arc::new(key);
-        if connection.app().webhook_kinds().has(WebhookKind::ClientEvent) {
+        let channel = Arc::new(key);
+        let report = connection.app().webhook_kinds().has(WebhookKind::ClientEvent).then(|| {
             let (event, data, socket, user) = (event.clone(), data.clone(), connection.id, user.clone());
-            self.backplane.report(key.clone(), Happening::ClientEvent { event, data, socket, user });
-        }
+            Happening::ClientEvent { event, data, socket, user }
+        });
         let user_id = user.map(|user| Box::from(&*user));
         let event = Event { name: event, data, except: Some(connection.id), user_id, position: None, cacheable: false };
-        let published = self.backplane.publish(key, event);
-        self.whispers.push(Whispered { published, connection: connection.clone(), channel, tag });
+        let published = self.backplane.publish(channel.clone(), event);
+        self.whispers.push(Whispered { published, connection: connection.clone(), channel, tag, report });
     }
 
-    /// Tells the sender that its whisper was not published.
-    pub(crate) fn tell_unheard(&mut self, whispered: &Whispered, error: &PublishError) {
-        let text = match error {
-            PublishError::TimedOut => "The client event may not have been published: no answer in time",
-            PublishError::Unavailable => "The client event was not published, try again later",
-            PublishError::TooLarge(_) => "The client event is too large for the backplane",
-            PublishError::BadChannel | PublishError::Refused(_) => "The client event was refused by the backplane",
+    /// What became of a whisper: the webhooks are told of one that got there, the sender of one that did not.
+    pub(crate) fn note_whispered(&mut self, whispered: Whispered, result: Result<(), PublishError>) {
+        let Whispered { connection, channel, tag, report, .. } = whispered;
+        let text = match result {
+            Ok(()) => {
+                report.into_iter().for_each(|happening| self.backplane.report(channel.clone(), happening));
+                return;
+            }
+            Err(PublishError::TimedOut) => "The client event may not have been published: no answer in time",
+            Err(PublishError::Unavailable) => "The client event was not published, try again later",
+            Err(PublishError::TooLarge(_)) => "The client event is too large for the backplane",
+            Err(PublishError::BadChannel | PublishError::Refused(_)) => "The client event was refused by the backplane",
         };
         let refusal = Refusal::new(Reason::Unavailable, text);
-        self.tell_refused(&whispered.connection, &whispered.channel, &refusal, &whispered.tag);
+        self.tell_refused(&connection, &channel.name, &refusal, &tag);
         self.settle();
     }
 

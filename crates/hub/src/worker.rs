@@ -194,9 +194,8 @@ impl Worker {
         for mut whispered in whispers {
             let worker = self.clone();
             tokio::task::spawn_local(async move {
-                if let Err(error) = whispered.published.as_mut().await {
-                    worker.shard.borrow_mut().tell_unheard(&whispered, &error);
-                }
+                let result = whispered.published.as_mut().await;
+                worker.shard.borrow_mut().note_whispered(whispered, result);
             });
         }
     }

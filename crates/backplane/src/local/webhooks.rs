@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use model::webhook::{Happening, Job};
 use model::{ChannelKey, UserId};
 
-use crate::{AppSettings, JOBS_MAX};
+use crate::{AppSettings, CLIENT_EVENT_JOBS_MAX, JOBS_MAX};
 
 /// A user has left the channel; or nobody is there any more.
 type End = (Arc<ChannelKey>, Option<UserId>);
@@ -65,7 +65,11 @@ impl Queues {
             return;
         }
         let queue = self.by_app.entry(app.id.clone()).or_default();
-        if queue.len() >= JOBS_MAX {
+        let max = match &happening {
+            Happening::ClientEvent { .. } => CLIENT_EVENT_JOBS_MAX,
+            _ => JOBS_MAX,
+        };
+        if queue.len() >= max {
             self.lost += 1;
             return;
         }

@@ -35,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// After an error, and while nobody takes what was read.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Client events that wait to be queued; more are lost, and counted.
-const REPORTS_MAX: usize = 10_000;
+const REPORTS_MAX: usize = 1_000;
 const REPORTS_BATCH: usize = 200;
 
 /// A client event on its way into the queue.

@@ -5,8 +5,8 @@
 -- and s when subscribers are told of their number.
 local S = ARGV[1]
 local DAY = 86400
--- Jobs that may wait for an app's webhooks.
-local JOBS_MAX = 100000
+-- Jobs that may wait for an app's webhooks, and with how many no client event is queued any more: those are large.
+local JOBS_MAX, CLIENT_EVENT_JOBS_MAX = 100000, 10000
 -- Above so many subscriptions their number is told once in so many ms.
 local LARGE, LARGE_EVERY = 100, 5000
 
@@ -40,7 +40,7 @@ end
 local function job(ac, letter, ...)
   local app, channel = string.match(ac, '^(.-):(.*)$')
   local key = S .. ':wh:' .. app
-  if redis.call('XLEN', key) >= JOBS_MAX then
+  if redis.call('XLEN', key) >= (letter == 'e' and CLIENT_EVENT_JOBS_MAX or JOBS_MAX) then
     redis.call('HINCRBY', S .. ':g', 'lost', 1)
   else
     redis.call('XADD', key, '*', 'k', letter, 'c', channel, 't', digits(clock()), ...)
