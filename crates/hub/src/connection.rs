@@ -19,7 +19,7 @@ const READ_WHILE_BELOW: usize = 64 << 10;
 pub(crate) struct Shared {
     /// Whole seconds since the worker began.
     pub(crate) now: Cell<u32>,
-    /// Bytes in all outboxes.
+    /// Bytes in all outboxes, and those that their sinks hold.
     pub(crate) queued: Cell<usize>,
     /// Of them those of connections that are being closed.
     pub(crate) leaving: Cell<usize>,
@@ -29,20 +29,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Bytes in the outboxes of those who stay.
+    /// The same of those who stay.
     pub(crate) fn staying(&self) -> usize {
         self.queued.get() - self.leaving.get()
     }
 
-    fn queue(&self, bytes: usize) {
-        self.queued.set(self.queued.get() + bytes);
-        self.stats.queued_bytes.set(self.queued.get() as u64);
-    }
-
-    fn unqueue(&self, bytes: usize, leaving: bool) {
-        self.queued.set(self.queued.get() - bytes);
+    /// One connection has `now` bytes where it had `before`.
+    fn recount(&self, before: usize, now: usize, leaving: bool) {
+        self.queued.set(self.queued.get() - before + now);
         if leaving {
-            self.leaving.set(self.leaving.get() - bytes);
+            self.leaving.set(self.leaving.get() - before + now);
         }
         self.stats.queued_bytes.set(self.queued.get() as u64);
     }
@@ -89,6 +85,8 @@ pub struct Connection {
     pub(crate) stats: Arc<LinkStats>,
     sink: Sink,
     outbox: RefCell<Outbox>,
+    /// What waits here, as the worker has counted it.
+    waiting: Cell<usize>,
     /// Of the task that reads and flushes; woken only when there is something to flush or the end has come.
     waker: RefCell<Option<Waker>>,
     /// More was to be sent than it may hold, or its user is terminated: it is as good as closed, and hears no more.
@@ -144,6 +142,7 @@ impl Connection {
             stats,
             sink,
             outbox: RefCell::default(),
+            waiting: Cell::new(0),
             waker: RefCell::default(),
             full: Cell::new(false),
             closing: Cell::new(None),
@@ -202,8 +201,7 @@ impl Connection {
 
     fn write(&self, slices: &[Bytes]) {
         let mut outbox = self.outbox.borrow_mut();
-        let before = outbox.bytes();
-        if before > 0 {
+        if !outbox.is_empty() {
             // Its task already waits for the socket.
             outbox.push_rest(slices, 0);
         } else {
@@ -217,9 +215,16 @@ impl Connection {
                 self.wake();
             }
         }
-        let added = outbox.bytes() - before;
-        if added > 0 {
-            self.shared.queue(added);
+        drop(outbox);
+        self.recount();
+    }
+
+    /// Tells the worker what waits here by now.
+    fn recount(&self) {
+        let now = self.outbox.borrow().bytes() + self.sink.pending();
+        let before = self.waiting.replace(now);
+        if now != before {
+            self.shared.recount(before, now, self.closing.get().is_some());
         }
     }
 
@@ -242,6 +247,12 @@ impl Connection {
 
     /// Ready when nothing waits any more (`true`) or the socket is broken (`false`).
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let flushed = self.flush_what_goes(cx);
+        self.recount();
+        flushed
+    }
+
+    fn flush_what_goes(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut outbox = self.outbox.borrow_mut();
         while !outbox.is_empty() || self.sink.is_pending() {
             match self.sink.poll_write_ready(cx) {
@@ -254,9 +265,8 @@ impl Connection {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
                 Err(_) => return Poll::Ready(false),
             }
-            match outbox.write_to(&self.sink) {
-                Ok(written) => self.shared.unqueue(written, self.closing.get().is_some()),
-                Err(_) => return Poll::Ready(false),
+            if outbox.write_to(&self.sink).is_err() {
+                return Poll::Ready(false);
             }
         }
         Poll::Ready(true)
@@ -272,7 +282,7 @@ impl Connection {
         if self.closing.get().is_none() {
             self.write(&[last_words]);
             self.closing.set(Some(label));
-            self.shared.leaving.set(self.shared.leaving.get() + self.outbox_bytes());
+            self.shared.leaving.set(self.shared.leaving.get() + self.waiting());
             self.wake();
         }
     }
@@ -284,11 +294,17 @@ impl Connection {
 
     /// The link is over: gives the outbox's memory back, and nothing can be sent or closed any more, whoever still holds it.
     pub(crate) fn finish(&self, label: &'static str) {
-        let bytes = self.outbox.borrow_mut().clear();
-        self.shared.unqueue(bytes, self.closing.get().is_some());
+        self.outbox.borrow_mut().clear();
+        let before = self.waiting.take();
+        self.shared.recount(before, 0, self.closing.get().is_some());
         if self.closing.get().is_none() {
             self.closing.set(Some(label));
         }
+    }
+
+    /// What waits here, in the outbox and in the sink.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.get()
     }
 
     pub(crate) fn outbox_bytes(&self) -> usize {

@@ -17,7 +17,7 @@ use crate::run::Batch;
 use crate::shard::{Departure, Shard};
 
 const WRITES_MAX: u32 = 500;
-const TURN_MAX: Duration = Duration::from_millis(2);
+pub(crate) const TURN_MAX: Duration = Duration::from_millis(2);
 /// The clock is looked at once in so many writes.
 const CLOCK_EVERY: u32 = 32;
 

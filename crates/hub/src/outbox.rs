@@ -47,6 +47,14 @@ impl Sink {
         }
     }
 
+    /// About how many bytes that is.
+    pub(crate) fn pending(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(tls) => tls.pending(),
+        }
+    }
+
     /// Writes what the sink itself holds.
     ///
     /// # Errors
@@ -171,10 +179,9 @@ impl Outbox {
         }
     }
 
-    /// Forgets everything; returns how much that was.
-    pub(crate) fn clear(&mut self) -> usize {
-        self.queue = VecDeque::new();
-        std::mem::take(&mut self.bytes)
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 

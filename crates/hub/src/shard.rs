@@ -239,13 +239,13 @@ impl Shard {
             return;
         }
         let mut fullest: Vec<Rc<Connection>> =
-            self.connections.iter().filter(|c| c.outbox_bytes() > 0 && c.closing().is_none()).cloned().collect();
-        fullest.sort_by_key(|connection| std::cmp::Reverse(connection.outbox_bytes()));
+            self.connections.iter().filter(|c| c.waiting() > 0 && c.closing().is_none()).cloned().collect();
+        fullest.sort_by_key(|connection| std::cmp::Reverse(connection.waiting()));
         for connection in fullest {
             if excess == 0 {
                 break;
             }
-            excess = excess.saturating_sub(connection.outbox_bytes());
+            excess = excess.saturating_sub(connection.waiting());
             self.close(&connection, &Reason::SlowConsumer.into());
         }
     }

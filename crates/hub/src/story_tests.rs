@@ -1,5 +1,6 @@
 //! Stories of one worker: real sockets, a dialect of single words, and a backplane that only remembers.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::TcpListener;
@@ -12,15 +13,17 @@ use backplane::{Ask, Backplane, BoxFuture, Cached, Item, LinkStatus, PublishErro
 use model::dialect::{Goodbye, Heartbeat};
 use model::webhook::Happening;
 use model::{
-    Action, App, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Member, Message,
-    Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Reason, Refusal, Roster, SocketId, State, UserId, View,
-    Webhook, WebhookKind, WebhookKinds, auth,
+    Action, App, Apps, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Member,
+    Message, Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Reason, Refusal, Roster, SocketId, State, UserId,
+    View, Webhook, WebhookKind, WebhookKinds, auth,
 };
 
 use crate::connection::Connection;
 use crate::hub::{Hub, Settings};
 use crate::outbox::Sink;
 use crate::shard::Shard;
+use crate::tls::Tls;
+use crate::worker::Worker;
 
 /// Says everything in one word.
 struct Words;
@@ -217,17 +220,52 @@ impl Story {
     }
 
     fn connect(&mut self) -> Client {
+        let (sink, socket) = self.plain();
+        Client { connection: self.shard.open(sink, Vec::new(), self.app.clone(), 0, opening()), socket }
+    }
+
+    /// The node's and the client's end of a line.
+    fn plain(&self) -> (Sink, std::net::TcpStream) {
         let socket = std::net::TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, _) = self.listener.accept().unwrap();
+        (Sink::Plain(self.registered(stream)), socket)
+    }
+
+    /// A client that has shaken hands, and whose socket gives ciphertext.
+    fn connect_over_tls(&mut self) -> Client {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = certified.cert.der().clone();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let ours = rustls::ServerConfig::builder().with_no_client_auth();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let ours = ours.with_single_cert(vec![certificate], key).unwrap();
+        let theirs = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let address = self.listener.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let mut socket = std::net::TcpStream::connect(address).unwrap();
+            let mut session = rustls::ClientConnection::new(Arc::new(theirs), "localhost".try_into().unwrap()).unwrap();
+            session.complete_io(&mut socket).unwrap();
+            socket
+        });
+        let (mut stream, _) = self.listener.accept().unwrap();
+        let mut session = rustls::ServerConnection::new(Arc::new(ours)).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).unwrap();
+        }
+        let sink = Sink::Tls(Box::new(Tls::new(self.registered(stream), session)));
+        let connection = self.shard.open(sink, Vec::new(), self.app.clone(), 0, opening());
+        Client { connection, socket: client.join().unwrap() }
+    }
+
+    /// `try_write` asks the runtime first, which has to have seen the socket.
+    fn registered(&self, stream: std::net::TcpStream) -> tokio::net::TcpStream {
         stream.set_nonblocking(true).unwrap();
-        // `try_write` asks the runtime first, which has to have seen the socket.
-        let stream = self.runtime.block_on(async {
+        self.runtime.block_on(async {
             let stream = tokio::net::TcpStream::from_std(stream).unwrap();
             stream.writable().await.unwrap();
             stream
-        });
-        let sink = Sink::Plain(stream);
-        Client { connection: self.shard.open(sink, Vec::new(), self.app.clone(), 0, opening()), socket }
+        })
     }
 
     /// A client that has subscribed and was admitted.
@@ -571,6 +609,61 @@ fn a_hog_is_closed_for_the_node_and_the_others_are_not() {
     }
     assert_eq!(hog.connection.closing(), Some("slow_consumer"));
     assert!(others.iter().all(|other| other.connection.closing().is_none()));
+}
+
+#[test]
+fn while_a_crowd_is_closed_others_have_their_turns() {
+    let story = Story::new();
+    let worker = Worker::new(story.hub.clone(), story.backplane.clone(), 0);
+    let crowd: Vec<_> = (0..1_200).map(|_| story.plain()).collect();
+    let open = |(sink, socket)| (worker.open(sink, Vec::new(), story.app.clone(), 0, opening()), socket);
+    let crowd: Vec<_> = crowd.into_iter().map(open).collect();
+    let turns = Rc::new(Cell::new(0));
+    let counter = turns.clone();
+    tokio::task::LocalSet::new().block_on(&story.runtime, async {
+        tokio::task::spawn_local(async move {
+            loop {
+                counter.set(counter.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        worker.set_apps(&Apps::new([])).await;
+    });
+    assert!(crowd.iter().all(|(connection, _)| connection.closing() == Some("unknown_app")));
+    assert!(turns.get() > 2, "{} turns while 1,200 were closed", turns.get());
+}
+
+#[test]
+fn what_is_encrypted_and_waits_counts_too() {
+    let mut story = Story::with(OnGap::Notice, 8 << 20);
+    let late = story.connect_over_tls();
+    let chunk = vec![b'x'; 32 << 10];
+    // Until the socket is full: the rest of the last chunk is encrypted, and the outbox empty.
+    let fill = |client: &Client| {
+        let waits = (0..2_000).any(|_| {
+            client.connection.send_own(&chunk);
+            client.connection.waiting() > 0
+        });
+        assert!(waits, "64 MB fitted");
+        assert_eq!(client.connection.outbox_bytes(), 0);
+    };
+    fill(&late);
+    let waiting = late.connection.waiting();
+    assert!(waiting <= chunk.len() && story.shard.shared.staying() == waiting, "{waiting}");
+    let mut socket = late.socket.try_clone().unwrap();
+    let reading = std::thread::spawn(move || while socket.read(&mut [0; 64 << 10]).is_ok_and(|n| n > 0) {});
+    assert!(story.runtime.block_on(std::future::poll_fn(|cx| late.connection.poll_flush(cx))));
+    assert_eq!((late.connection.waiting(), story.shard.shared.staying()), (0, 0));
+    late.socket.shutdown(std::net::Shutdown::Both).unwrap();
+    reading.join().unwrap();
+
+    let deaf = story.connect_over_tls();
+    fill(&deaf);
+    story.shard.hub = Hub::new(Settings { outbox_total_bytes: 1, ..story.shard.hub.settings.clone() }, &WORDS);
+    story.shard.settle();
+    assert_eq!(deaf.connection.closing(), Some("slow_consumer"));
+    story.shard.end(&deaf.connection, "slow_consumer");
+    assert_eq!((story.shard.shared.queued.get(), story.shard.shared.leaving.get()), (0, 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! TLS on a socket that has shaken hands: what goes out is encrypted here, what comes in decrypted.
 //!
-//! What waits for a slow socket waits as plaintext in the outbox, where it is counted; of ciphertext there is at most
-//! [`PENDING_MAX`], and nothing is encrypted while some of it waits.
+//! What waits for a slow socket waits as plaintext in the outbox; of ciphertext there is at most [`PENDING_MAX`], which is
+//! counted with the outboxes, and nothing is encrypted while some of it waits.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read, Write};
@@ -22,18 +22,25 @@ pub struct Tls {
     session: RefCell<ServerConnection>,
     /// Plaintext may be there that the socket will not tell of.
     decrypted: Cell<bool>,
+    /// What was encrypted and waits for the socket, in bytes of plaintext: the session does not tell how large it grew.
+    pending: Cell<usize>,
 }
 
 impl Tls {
     /// `session`: its handshake is done. It may hold what came behind the handshake.
     pub fn new(stream: TcpStream, mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(PENDING_MAX));
-        Self { stream, session: session.into(), decrypted: true.into() }
+        Self { stream, session: session.into(), decrypted: true.into(), pending: 0.into() }
     }
 
     /// True while ciphertext waits for the socket.
     pub(crate) fn is_pending(&self) -> bool {
         self.session.borrow().wants_write()
+    }
+
+    /// About how many bytes wait for the socket.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.get()
     }
 
     /// Takes as much as the socket does and a little more. Nothing while ciphertext waits.
@@ -52,6 +59,7 @@ impl Tls {
                 break;
             }
             taken += n;
+            self.pending.set(self.pending.get() + n);
             IoSlice::advance_slices(&mut rest, n);
             match self.flush(&mut session) {
                 Ok(()) => {}
@@ -72,10 +80,13 @@ impl Tls {
 
     fn flush(&self, session: &mut ServerConnection) -> io::Result<()> {
         while session.wants_write() {
-            if session.write_tls(&mut Socket(&self.stream))? == 0 {
+            let n = session.write_tls(&mut Socket(&self.stream))?;
+            if n == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            self.pending.set(self.pending.get().saturating_sub(n));
         }
+        self.pending.set(0);
         Ok(())
     }
 
