@@ -68,7 +68,7 @@ pub(super) async fn run(asked: &Listen, settings: &Settings) -> Result<(), Failu
 }
 
 pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result<Socket, Failure> {
-    let node = Door::parse(url)?;
+    let node = Address::parse(url)?;
     let tls = if node.is_tls { Some(trust::config(settings)?) } else { None };
     let unreachable = |why: String| Failure::CannotReach(format!("Cannot reach {url}: {why}"));
     let late = || unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
@@ -82,7 +82,7 @@ pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result
     };
     let stream = tokio::time::timeout(TIMEOUT, stream).await.map_err(|_| late())?.map_err(unreachable)?;
     let version = env!("CARGO_PKG_VERSION");
-    let Door { authority, base, .. } = &node;
+    let Address { authority, base, .. } = &node;
     // The scheme is not sent.
     let request = format!("ws://{authority}{base}/app/{}?protocol=7&client=fanfare&version={version}", app.key);
     let opening = tokio_tungstenite::client_async(request, stream);
@@ -98,7 +98,7 @@ pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result
 }
 
 /// Where clients connect.
-struct Door {
+struct Address {
     is_tls: bool,
     host: String,
     port: u16,
@@ -108,7 +108,7 @@ struct Door {
     base: String,
 }
 
-impl Door {
+impl Address {
     fn parse(url: &str) -> Result<Self, Failure> {
         let wrong =
             || Failure::Usage(format!("--to {url}: listen connects to a node: write http://host:port or https://host"));
@@ -257,14 +257,18 @@ mod tests {
     #[test]
     fn an_address_is_taken_apart() {
         let check = |url: &str, parts: (bool, &str, u16, &str, &str)| {
-            let door = Door::parse(url).unwrap_or_else(|_| panic!("{url} is refused"));
-            assert_eq!((door.is_tls, &*door.host, door.port, &*door.authority, &*door.base), parts, "{url}");
+            let address = Address::parse(url).unwrap_or_else(|_| panic!("{url} is refused"));
+            assert_eq!(
+                (address.is_tls, &*address.host, address.port, &*address.authority, &*address.base),
+                parts,
+                "{url}"
+            );
         };
         check("http://h", (false, "h", 80, "h", ""));
         check("https://h/base/", (true, "h", 443, "h", "/base"));
         check("https://[::1]:81", (true, "[::1]", 81, "[::1]:81", ""));
         for wrong in ["", "h", "ftp://h", "http://", "http://u:p@h", "http:///x"] {
-            assert!(matches!(Door::parse(wrong), Err(Failure::Usage(_))), "{wrong}");
+            assert!(matches!(Address::parse(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
     }
 
