@@ -22,7 +22,7 @@ const DOORS: [Doors; 8] = [
     Doors { folder: "crates/dialects", may: &["model", "serde", "serde_json"],
         never: &["backplane", "hub", "server", "fanfare-publisher", "tokio"] },
     Doors { folder: "crates/backplane", may: &["model", "bytes", "tokio", "tracing", "redis", "deadpool-redis", "futures-util",
-        "serde", "serde_json"], never: &["dialects", "hub", "server", "fanfare-publisher"] },
+        "rustls", "serde", "serde_json"], never: &["dialects", "hub", "server", "fanfare-publisher"] },
     Doors { folder: "crates/hub", may: &["model", "backplane", "bytes", "rustls", "tokio", "tracing"],
         never: &["dialects", "server", "fanfare-publisher", "redis", "hyper", "prometheus", "config"] },
     Doors { folder: "crates/server", may: &["model", "dialects", "backplane", "hub", "fanfare-publisher", "anyhow", "bytes",

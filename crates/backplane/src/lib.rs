@@ -190,6 +190,8 @@ pub struct Counters {
     /// Links lost and made again.
     pub reconnects: u64,
     pub errors: u64,
+    /// Of these, logins that were refused.
+    pub auth_failures: u64,
     /// Messages that were dropped, by reason.
     pub dropped_malformed: u64,
     pub dropped_too_large: u64,

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ProtocolVersion};
+use redis::{PushInfo, PushKind, RedisError, ServerErrorKind};
 use tokio::sync::Mutex;
 
 use crate::error::PublishError;
@@ -88,6 +89,10 @@ impl RedisRoad {
             heard.fetch_or(push.kind == PushKind::Disconnection, Ordering::Relaxed);
             Ok(())
         };
+        if matches!(self.url.info.addr(), ConnectionAddr::TcpTls { .. }) {
+            // The Redis library takes the provider of the process, and panics where there is none.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let client = Client::open(self.url.info.clone().set_redis_settings(settings))
             .map_err(|error| self.unreachable(plain(&error)))?;
         let config = AsyncConnectionConfig::new()

@@ -21,15 +21,21 @@ impl RedisUrl {
     /// Checks the form; connects to nothing.
     ///
     /// # Errors
-    /// When the text is not a URL, or one of a kind that this version does not speak (TLS, Sentinel).
+    /// When the text is not a URL, or one of a kind that this version does not speak (Sentinel).
     pub fn parse(text: &str) -> Result<Self, BadRedisUrl> {
         let Some((scheme, _)) = text.split_once("://") else {
             return Err(BadRedisUrl("is not a URL; write redis://host:6379 or redis://user:password@host:6379"));
         };
         match scheme {
             "redis" | "valkey" | "unix" | "redis+unix" | "valkey+unix" => {}
+            "rediss" | "valkeys" if !text.contains('#') => {}
             "rediss" | "valkeys" => {
-                return Err(BadRedisUrl("asks for TLS, which this version does not speak; write redis://…"));
+                return Err(BadRedisUrl("asks for TLS without a check; write rediss://… or redis://…, and # as %23"));
+            }
+            _ if scheme.ends_with("+sentinel") => {
+                return Err(BadRedisUrl(
+                    "is of Sentinel, which only nodes ask; write redis:// and the master's address",
+                ));
             }
             _ => return Err(BadRedisUrl("is not a Redis URL; write redis://host:6379 or unix:///path/to/socket")),
         }
@@ -104,7 +110,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_is_refused_in_words_without_the_password() {
-        for url in ["", "localhost:6379", "rediss://:hush@host", "http://:hush@host", "redis://:hush@host:port"] {
+        for url in [
+            "",
+            "localhost:6379",
+            "rediss://:hush@host/#insecure",
+            "redis+sentinel://:hush@host/main",
+            "http://:hush@host",
+            "redis://:hush@host:port",
+        ] {
             let wrong = RedisUrl::parse(url).unwrap_err().to_string();
             assert!(wrong.contains("redis://") && !wrong.contains("hush"), "{url}: {wrong}");
         }

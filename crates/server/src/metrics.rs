@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     backplane_bytes: IntCounterVec,
     backplane_reconnects: IntCounter,
     backplane_errors: IntCounter,
+    backplane_auth_failures: IntCounter,
     backplane_ignored: IntCounter,
     presence_expired: IntCounter,
     webhooks_sent: IntCounterVec,
@@ -157,8 +158,10 @@ impl Metrics {
             backplane_up: make.gauge("backplane_up", "1 while this node hears and is heard."),
             backplane_messages: make.counters("backplane_messages_total", "Messages, in and out.", &["direction"]),
             backplane_bytes: make.counters("backplane_bytes_total", "Bytes of messages, in and out.", &["direction"]),
-            backplane_reconnects: make.counter("backplane_reconnects_total", "Links that were lost and made again."),
+            backplane_reconnects: make.counter("backplane_reconnects_total", "Links that were lost and made again, or replaced by another."),
             backplane_errors: make.counter("backplane_errors_total", "Commands that failed."),
+            backplane_auth_failures: make
+                .counter("backplane_auth_failures_total", "Logins to Redis that were refused: a wrong user or password."),
             backplane_ignored: make.counter("backplane_ignored_total", "Internal events this version does not know."),
             presence_expired: make.counter("presence_expired_total", "Members of dead nodes that this node removed."),
             reloads: make.counters(
@@ -387,6 +390,7 @@ impl Metrics {
         raise(&self.backplane_bytes.with_label_values(&["out"]), counters.bytes_out);
         raise(&self.backplane_reconnects, counters.reconnects);
         raise(&self.backplane_errors, counters.errors);
+        raise(&self.backplane_auth_failures, counters.auth_failures);
         raise(&self.backplane_ignored, counters.unknown_internal);
         raise(&self.webhooks_queue_full, counters.webhooks_lost);
         raise(&self.presence_expired, counters.presence_expired);

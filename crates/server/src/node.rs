@@ -149,6 +149,12 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
     let redis = &settings.redis;
     let settings = backplane::redis::Settings {
         url: url.clone(),
+        url_file: redis.url_file.clone(),
+        tls: backplane::redis::TlsFiles {
+            ca: redis.ca_file.clone(),
+            certificate: redis.certificate_file.clone(),
+            key: redis.key_file.clone(),
+        },
         namespace: redis.namespace.as_str().into(),
         apps: known_apps(settings),
         linger: redis.linger,

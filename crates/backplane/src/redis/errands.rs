@@ -133,7 +133,7 @@ impl Store {
     /// A pipeline, repeated once when the server did not know a script.
     pub(super) async fn send(&self, pipeline: &redis::Pipeline, count: usize) -> Result<Vec<Value>, RedisError> {
         let unreachable = |_| RedisError::from((redis::ErrorKind::Io, "no connection from the pool"));
-        let mut connection = self.pool.get().await.map_err(unreachable)?;
+        let mut connection = self.connection().await.map_err(unreachable)?;
         let answers = connection.send_packed_commands(pipeline, 0, count).await?;
         let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
         if !answers.iter().any(unknown) {

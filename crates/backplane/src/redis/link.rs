@@ -12,21 +12,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use super::address::Address;
 use super::handover::Witness;
 use super::inbox::{Inbox, News};
 use super::keys::Keys;
 use super::lane::{Gate, Lane};
-use super::settings::{Address, Settings};
+use super::settings::Settings;
 use super::{Tally, random};
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// With Sentinel, which names another master from one moment to the next and is not hurt by questions.
+const SENTINEL_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long a link beside a late one may take to subscribe to everything.
 const SUBSCRIBE_ALL: Duration = Duration::from_secs(5);
 /// How long a late link has to bring the marker, and then its publishes to be answered. Publishes and changes of interest
@@ -47,6 +50,8 @@ pub(super) struct Link {
 pub(super) struct Pulse {
     /// The last of its probes that came round.
     heard: u64,
+    /// Redis no longer takes the login that the link was made with.
+    stale: bool,
     lost: Option<String>,
 }
 
@@ -59,6 +64,11 @@ impl Pulse {
             }
             news
         });
+    }
+
+    /// What is connected stays so; what is to be connected needs a new link.
+    pub(super) fn refuse_login(pulse: &watch::Sender<Pulse>) {
+        pulse.send_if_modified(|pulse| !std::mem::replace(&mut pulse.stale, true));
     }
 
     /// A probe came round: `<generation>.<number>`. Another link's are on the same topic and say nothing of this one.
@@ -78,9 +88,47 @@ struct Held {
     pulse: Arc<watch::Sender<Pulse>>,
 }
 
+/// Why there is no link, in words that hold no secret: the crate's errors name the cause and never the password.
+pub(super) struct Failure {
+    text: String,
+    /// The server is there and refuses the user or the password.
+    login: bool,
+}
+
+impl Failure {
+    /// Of whom this is.
+    pub(super) fn at(self, whom: &str) -> Self {
+        Self { text: format!("{whom}: {}", self.text), ..self }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, login: false }
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self { text: error.to_string(), login: refuses_login(&error) }
+    }
+}
+
+pub(super) fn refuses_login(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+}
+
 pub(super) struct Supervisor {
     pub settings: Arc<Settings>,
-    pub address: Address,
+    /// As it was read first, without secrets.
+    pub shown: Arc<str>,
+    pub has_sentinels: bool,
     pub keys: Arc<Keys>,
     pub inbox: Arc<Inbox>,
     pub lane: Arc<Lane>,
@@ -107,7 +155,7 @@ impl Supervisor {
             self.lane.close();
             self.inbox.tell(News::Down);
             lost = Some(Instant::now());
-            warn!(redis = %self.address.shown, %reason, "the link to Redis is lost; trying again until it is back");
+            warn!(redis = %self.shown, %reason, "the link to Redis is lost; trying again until it is back");
         }
     }
 
@@ -121,20 +169,29 @@ impl Supervisor {
             };
             tries += 1;
             Tally::add(&self.tally.errors, 1);
+            Tally::add(&self.tally.auth_failures, reason.login.into());
             // A refused login after a lost connection is news; the same error again is not.
-            if reason != last_error {
-                warn!(redis = %self.address.shown, %reason, "no link to Redis; trying again until there is one");
+            if reason.text != last_error {
+                let Failure { text: reason, login } = reason;
+                match login {
+                    true => warn!(redis = %self.shown, %reason, "Redis refuses the user or the password; trying again"),
+                    false => warn!(redis = %self.shown, %reason, "no link to Redis; trying again until there is one"),
+                }
                 last_error = reason;
             }
-            tokio::time::sleep(pause(tries)).await;
+            let most = if self.has_sentinels { SENTINEL_PAUSE_MAX } else { PAUSE_MAX };
+            tokio::time::sleep(pause(tries, most)).await;
         }
     }
 
     /// Makes both connections and subscribes to the probe's topic.
-    async fn connect(&self) -> Result<(Link, Held), String> {
+    async fn connect(&self) -> Result<(Link, Held), Failure> {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
         let pulse = Arc::new(watch::Sender::new(Pulse::default()));
-        let client = Client::open(self.address.info.clone()).map_err(told)?;
+        // Anew each time: the password, the certificates and the master may have changed.
+        let address = Address::read(&self.settings).map_err(|error| Failure::from(error.0))?;
+        let info = address.resolve(self.settings.connect_timeout).await?;
+        let client = Client::open(info.clone())?;
         let (inbox, heard) = (self.inbox.clone(), pulse.clone());
         let hear = move |info| {
             if !inbox.push(generation, info) {
@@ -148,9 +205,9 @@ impl Supervisor {
         let mut subscriber = self.open(&client, &plain.clone().set_push_sender(hear)).await?;
         let lane = self.open(&client, &plain).await?;
         let probe = subscriber.subscribe(self.keys.probe());
-        timeout(self.settings.command_timeout, probe).await.map_err(|_| "SUBSCRIBE got no answer")?.map_err(told)?;
+        timeout(self.settings.command_timeout, probe).await.map_err(|_| "SUBSCRIBE got no answer")??;
         let pooled = plain.set_response_timeout(Some(self.settings.command_timeout));
-        let manager = deadpool_redis::Manager::new_with_config(self.address.info.clone(), pooled).map_err(told)?;
+        let manager = deadpool_redis::Manager::new_with_config(info, pooled)?;
         let pool = deadpool_redis::Pool::builder(manager).max_size(self.settings.pool_size.max(1)).build();
         let pool = pool.map_err(|error| error.to_string())?;
         let held = Held { generation, lane, pulse: pulse.clone() };
@@ -158,11 +215,11 @@ impl Supervisor {
     }
 
     /// A connection to a master, with our name on it.
-    async fn open(&self, client: &Client, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, String> {
+    async fn open(&self, client: &Client, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, Failure> {
         let connecting = client.get_multiplexed_async_connection_with_config(config);
         // The crate's own time-out covers this too; a second one costs nothing and binds it to us.
         let connecting = timeout(self.settings.connect_timeout * 2, connecting);
-        let mut connection = connecting.await.map_err(|_| "no connection in time")?.map_err(told)?;
+        let mut connection = connecting.await.map_err(|_| "no connection in time")??;
         let wait = self.settings.command_timeout;
         let mut ask = async |words: &[&str]| {
             let mut command = redis::cmd(words[0]);
@@ -171,16 +228,16 @@ impl Supervisor {
             timeout(wait, asking).await.map_err(|_| format!("{} got no answer", words[0]))
         };
         // A replica takes SUBSCRIBE and PUBLISH in silence, and nobody else hears what is published there.
-        match ask(&["ROLE"]).await?.map_err(told)? {
+        match ask(&["ROLE"]).await?? {
             Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"master".to_vec())) => {}
-            _ => return Err("the server is no master".to_owned()),
+            _ => return Err(Failure::from("the server is no master")),
         }
         let _ = ask(&["CLIENT", "SETNAME", &format!("fanfare:{}", self.keys.node)]).await?;
         Ok(connection)
     }
 
     fn announce(&self, lost: Option<Instant>) {
-        let redis = &self.address.shown;
+        let redis = &self.shown;
         match lost {
             None => info!(%redis, "linked to Redis"),
             Some(lost) => {
@@ -202,7 +259,7 @@ impl Supervisor {
         let _ = timeout(MARKER_WAIT, sending).await;
         self.lane.reopen();
         Tally::add(&self.tally.reconnects, 1);
-        info!(redis = %self.address.shown, "another link to Redis took over; nothing was lost or doubled");
+        info!(redis = %self.shown, "another link to Redis took over; nothing was lost or doubled");
         Ok(next)
     }
 
@@ -211,13 +268,19 @@ impl Supervisor {
     async fn watch(&self, held: &Held) -> Result<Held, String> {
         let mut probes = Probes::of(self, held);
         loop {
-            probes.until(|late| late).await?;
-            warn!(redis = %self.address.shown, "a probe did not come round in time; opening another link to Redis");
-            self.inbox.tell(News::Late(true));
+            match probes.until(|state| state != State::Well).await? {
+                State::Stale => {
+                    warn!(redis = %self.shown, "Redis refuses the link's login; opening another with a new one")
+                }
+                _ => {
+                    warn!(redis = %self.shown, "a probe did not come round in time; opening another link to Redis");
+                    self.inbox.tell(News::Late(true));
+                }
+            }
             let (link, next) = tokio::select! {
-                back = probes.until(|late| !late) => {
+                back = probes.until(|state| state == State::Well) => {
                     back?;
-                    info!(redis = %self.address.shown, "the link to Redis was only held up");
+                    info!(redis = %self.shown, "the link to Redis was only held up");
                     self.inbox.tell(News::Late(false));
                     continue;
                 }
@@ -253,6 +316,15 @@ impl Supervisor {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Well,
+    /// A probe is late.
+    Late,
+    /// It works, and no connection can be added to it.
+    Stale,
+}
+
 /// Probes sent by the lane and expected on the subscriber. One probe finds half-open sockets, a subscriber on another
 /// server than the publisher, lost subscriptions and a reader that cannot keep up.
 struct Probes<'a> {
@@ -272,27 +344,32 @@ impl<'a> Probes<'a> {
         Self { supervisor, generation, pulse, ticks, number: 0, under_way: VecDeque::new() }
     }
 
-    /// Goes on until what is asked holds for "a probe is late". The error: why the link is lost.
-    async fn until(&mut self, holds: impl Fn(bool) -> bool) -> Result<(), String> {
+    /// Goes on until the link's state is what is asked for. The error: why the link is lost.
+    async fn until(&mut self, is: impl Fn(State) -> bool) -> Result<State, String> {
         loop {
             let due = tokio::select! {
                 _ = self.ticks.tick() => true,
                 _ = self.pulse.changed() => false,
             };
-            let heard = {
+            let (heard, stale) = {
                 let pulse = self.pulse.borrow_and_update();
                 if let Some(reason) = &pulse.lost {
                     return Err(reason.clone());
                 }
-                pulse.heard
+                (pulse.heard, pulse.stale)
             };
             while self.under_way.front().is_some_and(|(number, _)| *number <= heard) {
                 self.under_way.pop_front();
             }
             let (now, supervisor) = (Instant::now(), self.supervisor);
             let limit = supervisor.settings.probe_timeout;
-            if holds(self.under_way.front().is_some_and(|(_, sent)| now - *sent >= limit)) {
-                return Ok(());
+            let state = match self.under_way.front().is_some_and(|(_, sent)| now - *sent >= limit) {
+                true => State::Late,
+                false if stale => State::Stale,
+                false => State::Well,
+            };
+            if is(state) {
+                return Ok(state);
             }
             if due {
                 self.number += 1;
@@ -311,13 +388,8 @@ async fn lost(pulse: &watch::Sender<Pulse>) -> String {
     lost.ok().and_then(|pulse| pulse.lost.clone()).unwrap_or_default()
 }
 
-/// An error in words that hold no secret: the crate's errors name the cause and never the password.
-fn told(error: RedisError) -> String {
-    error.to_string()
-}
-
 /// Before the n-th further try: none before the first, then anything up to 50 ms · 2ⁿ.
-fn pause(tries: u32) -> Duration {
-    let most = PAUSE_MIN.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
+fn pause(tries: u32, most: Duration) -> Duration {
+    let most = PAUSE_MIN.saturating_mul(1 << tries.min(10)).min(most);
     Duration::from_micros(random() % (most.as_micros() as u64 + 1))
 }

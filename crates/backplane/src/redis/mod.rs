@@ -1,11 +1,12 @@
 //! The backplane of many nodes: one Redis (6.2 or later, or Valkey) between them.
 //!
-//! `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
+//! `address` says where Redis is, `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
 //! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts
 //! in Redis by the scripts, `queries` reads them, `webhooks` queues what applications are told of, `wire` and `keys` spell
 //! messages and names. They meet in `inbox`.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
+mod address;
 mod errands;
 mod handover;
 mod inbox;
@@ -18,6 +19,8 @@ mod listener;
 mod presence;
 mod queries;
 mod scripts;
+#[cfg(test)]
+mod server_tests;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,8 @@ use tokio::task::AbortHandle;
 use crate::topics::Heard;
 use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, Item, LinkStatus, PublishError};
 use crate::{QueryAnswer, QueryError, Workers};
+use address::Address;
+pub use address::{check_sentinel_url, shown_url};
 use inbox::{Call, Inbox, Question, Told};
 use keys::Keys;
 use lane::{Keep, Lane};
@@ -45,8 +50,7 @@ use link::Supervisor;
 use listener::Listener;
 use presence::{Census, Store};
 use queries::Own;
-use settings::Address;
-pub use settings::{Settings, StartError};
+pub use settings::{Settings, StartError, TlsFiles};
 use webhooks::Jobs;
 
 /// What the script puts behind an event that a cache channel keeps, at most.
@@ -62,7 +66,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The URL cannot be used, or the prefixes would mix up two apps. The text has no secret.
 pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> Result<Arc<dyn Cluster>, StartError> {
-    let address = Address::new(&settings)?;
+    let address = Address::read(&settings)?;
     settings.check_prefixes()?;
     let settings = Arc::new(settings);
     let node = format!("{:016x}", random());
@@ -77,7 +81,8 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>, runtime: Handle) -> 
         (listener.heard(), listener.census(), listener.jobs(), settings.max_payload);
     let supervisor = Supervisor {
         settings,
-        address,
+        has_sentinels: address.has_sentinels(),
+        shown: address.shown,
         keys: keys.clone(),
         inbox: inbox.clone(),
         lane: lane.clone(),
@@ -280,6 +285,7 @@ struct Tally {
     bytes_out: AtomicU64,
     reconnects: AtomicU64,
     errors: AtomicU64,
+    auth_failures: AtomicU64,
     dropped_malformed: AtomicU64,
     dropped_too_large: AtomicU64,
     presence_expired: AtomicU64,
@@ -301,6 +307,7 @@ impl Tally {
             bytes_out: read(&self.bytes_out),
             reconnects: read(&self.reconnects),
             errors: read(&self.errors),
+            auth_failures: read(&self.auth_failures),
             dropped_malformed: read(&self.dropped_malformed),
             dropped_too_large: read(&self.dropped_too_large),
             presence_expired: read(&self.presence_expired),

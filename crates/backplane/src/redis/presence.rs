@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::errands::{array, millis, number, text};
 use super::inbox::{Inbox, News};
 use super::keys::{self, Keys};
-use super::link::Pulse;
+use super::link::{Pulse, refuses_login};
 use super::scripts::Scripts;
 use super::settings::Settings;
 use super::webhooks::Jobs;
@@ -314,10 +314,23 @@ impl Store {
         invocation
     }
 
+    /// A connection of the pool; the error in words.
+    pub(super) async fn connection(&self) -> Result<deadpool_redis::Connection, String> {
+        self.pool.get().await.map_err(|error| {
+            if let deadpool_redis::PoolError::Backend(error) = &error
+                && refuses_login(error)
+            {
+                Tally::add(&self.tally.auth_failures, 1);
+                Pulse::refuse_login(&self.pulse);
+            }
+            error.to_string()
+        })
+    }
+
     /// One script; `None` when there was no answer or an error, which is counted.
     async fn call(&self, invocation: &ScriptInvocation<'_>) -> Option<Value> {
         let calling = async {
-            let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
+            let mut connection = self.connection().await?;
             invocation.invoke_async::<Value>(&mut connection).await.map_err(|error| error.to_string())
         };
         let answer = timeout(self.settings.command_timeout, calling).await;

@@ -1,19 +1,30 @@
 //! What a node is told about its Redis.
 
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Secret;
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::AppSettings;
 
+/// In PEM; read again for each link. Of use only with a URL that asks for TLS.
+#[derive(Clone, Default, Debug)]
+pub struct TlsFiles {
+    /// Who may have signed the server's certificate. Absent: the public authorities.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate and its key, for a server that asks for one.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `redis://[user[:password]@]host[:port][/db]`, or `unix:`.
+    /// See `address`.
     pub url: Secret,
+    /// Where the URL was read from: it is read again for each link, so that a changed password needs no restart.
+    pub url_file: Option<PathBuf>,
+    pub tls: TlsFiles,
     /// What our own keys and topics begin with. Two installations on one Redis need two.
     pub namespace: Box<str>,
     pub apps: Vec<AppSettings>,
@@ -45,6 +56,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             url: Secret::new("redis://127.0.0.1:6379"),
+            url_file: None,
+            tls: TlsFiles::default(),
             namespace: "ff:".into(),
             apps: Vec::new(),
             linger: Duration::from_secs(2),
@@ -104,60 +117,3 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
-
-/// Where to connect to, and how that is said in logs.
-#[derive(Clone)]
-pub(super) struct Address {
-    pub info: ConnectionInfo,
-    pub shown: Arc<str>,
-}
-
-impl Address {
-    pub(super) fn new(settings: &Settings) -> Result<Self, StartError> {
-        let shown = masked(settings.url.reveal());
-        let info = settings.url.reveal().into_connection_info();
-        // The crate's own text may repeat the URL; its category does not.
-        let info =
-            info.map_err(|error| StartError(format!("redis.url {shown} is not usable: {}", error.category())))?;
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Err(StartError(format!("redis.url {shown} asks for TLS, which this version cannot do")));
-        }
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(10))
-            .with_interval(Duration::from_secs(3))
-            .with_retries(3);
-        // Well above the probe's time-out: a link that is only held up must not be closed by TCP before it is replaced.
-        let tcp =
-            TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(30));
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-        Ok(Self { info: info.set_tcp_settings(tcp).set_redis_settings(redis), shown: shown.into() })
-    }
-}
-
-/// The URL without its password and query.
-fn masked(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return "(no scheme)".to_owned() };
-    match rest.rsplit_once('@') {
-        Some((login, place)) => {
-            let user = login.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:***@{place}")
-        }
-        None => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wrong_url_is_told_without_its_password() {
-        for url in ["redis://me:hush@host:port", "hush", "http://me:hush@x", "rediss://:hush@x", "redis://:hu@sh@:1"] {
-            let settings = Settings { url: Secret::new(url), ..Settings::default() };
-            let error = Address::new(&settings).err().unwrap_or_else(|| panic!("{url}")).to_string();
-            assert!(error.starts_with("redis.url ") && !error.contains("hush") && !error.contains("hu@"), "{error}");
-        }
-        assert_eq!(masked("redis://me:hush@[::1]:1/2?protocol=resp3"), "redis://me:***@[::1]:1/2");
-    }
-}

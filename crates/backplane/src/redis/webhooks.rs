@@ -282,7 +282,7 @@ impl Store {
 
     async fn ask_once(&self, command: &redis::Cmd, complaint: &str) -> Result<Value, Unread> {
         let asking = async {
-            let mut connection = self.pool.get().await.map_err(|error| error.to_string())?;
+            let mut connection = self.connection().await?;
             command.query_async::<Value>(&mut connection).await.map_err(|error| error.to_string())
         };
         match timeout(self.settings.command_timeout * 2, asking).await {

@@ -41,11 +41,12 @@ fn check_doors(values: &Values, found: &mut Vec<Problem>) {
 
 /// A certificate is nothing without its key.
 fn check_tls(values: &Values, found: &mut Vec<Problem>) {
-    let names = ["tls.certificate_file", "tls.key_file"];
-    for (name, other) in [(names[0], names[1]), (names[1], names[0])] {
-        if values.is_absent(name) && !values.is_absent(other) {
-            let text = format!("is missing, while {other} is set; write both for TLS, or neither");
-            found.push(Problem::new(values.source(other).place(), name, text));
+    for [certificate, key] in [["tls.certificate_file", "tls.key_file"], ["redis.certificate_file", "redis.key_file"]] {
+        for (name, other) in [(certificate, key), (key, certificate)] {
+            if values.is_absent(name) && !values.is_absent(other) {
+                let text = format!("is missing, while {other} is set; write both for TLS, or neither");
+                found.push(Problem::new(values.source(other).place(), name, text));
+            }
         }
     }
 }
@@ -189,6 +190,12 @@ pub(crate) fn warnings(values: &Values) -> Vec<Problem> {
             "redis.url",
             "is empty: this node stands alone; nodes that are to share channels need one Redis".to_owned(),
         );
+    }
+    let is_tls = ["rediss", "valkeys"].iter().any(|scheme| values.text("redis.url").starts_with(scheme));
+    for name in ["redis.ca_file", "redis.certificate_file"] {
+        if !is_tls && !values.is_absent(name) {
+            warn(name, "is of no use: redis.url asks for no TLS; write rediss://…".to_owned());
+        }
     }
     if !is_local(values, "server.admin") {
         warn("server.admin", "is open to other machines and asks for no password; keep it off the internet".to_owned());

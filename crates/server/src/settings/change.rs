@@ -1,6 +1,6 @@
 //! What two readings of the settings differ in.
 
-use super::table::{self, Kind};
+use super::table;
 use super::value::Scalar;
 use super::values::Values;
 
@@ -40,6 +40,8 @@ fn webhooks<'a>(values: &'a Values, app: &str) -> Vec<(&'a str, Vec<&'a Option<S
 
 /// The settings that are different and hold from the start of a process only.
 pub(crate) fn for_a_restart(old: &Values, new: &Values) -> Vec<&'static str> {
-    let names = table::node_rows().filter(|row| row.kind != Kind::File || row.name.starts_with("tls."));
-    names.map(|row| row.name).filter(|name| old.get(name).scalar != new.get(name).scalar).collect()
+    // What is in a file is read again for each link to Redis.
+    let from_file = |name: &str| name == "redis.url" && !new.is_absent("redis.url_file");
+    let names = table::node_rows().map(|row| row.name).filter(|name| !from_file(name));
+    names.filter(|name| old.get(name).scalar != new.get(name).scalar).collect()
 }

@@ -93,6 +93,10 @@ pub(crate) struct Tls {
 pub(crate) struct Redis {
     /// `None`: the local backplane. May hold a password.
     pub url: Option<Secret>,
+    pub url_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     pub namespace: String,
     pub linger: Duration,
     pub command_timeout: Duration,
@@ -192,6 +196,7 @@ fn settings(values: Values) -> Settings {
     // Checked when it was read.
     let address = |name: &str| values.text(name).parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
     let url = values.text("redis.url");
+    let file = |name: &str| (!values.is_absent(name)).then(|| PathBuf::from(values.text(name)));
     Settings {
         server: Server {
             listen: address("server.listen"),
@@ -201,6 +206,10 @@ fn settings(values: Values) -> Settings {
         tls: tls(&values),
         redis: Redis {
             url: (!url.is_empty()).then(|| Secret::new(url)),
+            url_file: file("redis.url_file"),
+            ca_file: file("redis.ca_file"),
+            certificate_file: file("redis.certificate_file"),
+            key_file: file("redis.key_file"),
             namespace: values.text("redis.namespace").to_owned(),
             linger: seconds("redis.linger"),
             command_timeout: seconds("redis.command_timeout"),

@@ -8,7 +8,7 @@ use super::Settings;
 use super::apps;
 use super::source::Source;
 use super::table::{self, Fallback, Kind, Row};
-use super::value::{MASK, Scalar};
+use super::value::{MASK, Scalar, is_sentinel_url};
 use super::values::Value;
 
 /// The sections in print, each with its sentence.
@@ -97,6 +97,7 @@ fn masked_url(url: &str) -> String {
     match RedisUrl::parse(url) {
         Ok(url) => quoted(&url.to_string()),
         Err(_) if url.is_empty() => quoted(""),
+        Err(_) if is_sentinel_url(url) => quoted(&backplane::redis::shown_url(url)),
         Err(_) => quoted(MASK),
     }
 }
@@ -144,6 +145,9 @@ fn sample(row: &Row) -> String {
         (Some(scalar), _) => bare(&scalar),
         (None, "url_file") => quoted("/run/secrets/redis-url"),
         (None, "secret_file") => quoted("/run/secrets/app-secret"),
+        (None, "ca_file") => quoted("/etc/fanfare/redis-ca.crt"),
+        (None, "certificate_file") if row.name.starts_with("redis.") => quoted("/etc/fanfare/redis.crt"),
+        (None, "key_file") if row.name.starts_with("redis.") => quoted("/etc/fanfare/redis.key"),
         (None, "certificate_file") => quoted("/etc/fanfare/tls.crt"),
         (None, "key_file") => quoted("/etc/fanfare/tls.key"),
         (None, "previous_secret") => quoted("the-secret-before"),

@@ -94,7 +94,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 72] = [
+pub(crate) const TABLE: [Row; 75] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
@@ -102,8 +102,11 @@ pub(crate) const TABLE: [Row; 72] = [
     row("tls.certificate_file", Kind::File, Absent, "The certificate in PEM, the server's own first, then those between it and the root. With it and `key_file` clients connect by `wss://` and `https://`, and by nothing else. Read anew when it changes."),
     row("tls.key_file", Kind::File, Absent, "The private key of that certificate in PEM, without a passphrase."),
 
-    row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`. Empty: no Redis, and this node stands alone."),
-    row("redis.url_file", Kind::File, Absent, "A file that holds the URL, instead of `redis.url`."),
+    row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`, with TLS `rediss://…`, behind Sentinel `redis+sentinel://[user:password@]host:port,host:port/master[/db]` ([redis.md](redis.md)). Empty: no Redis, and this node stands alone."),
+    row("redis.url_file", Kind::File, Absent, "A file that holds the URL, instead of `redis.url`. Read again for each new link, so a changed password needs no restart."),
+    row("redis.ca_file", Kind::File, Absent, "Who may have signed the certificate of a Redis with TLS, in PEM. Absent: the public authorities. This and the next two are read again for each new link."),
+    row("redis.certificate_file", Kind::File, Absent, "The certificate that this node shows to a Redis that asks for one, in PEM. With `key_file`."),
+    row("redis.key_file", Kind::File, Absent, "The private key of that certificate in PEM, without a passphrase."),
     row("redis.namespace", Kind::Namespace, Text("ff:"), "What begins our own keys and topics in Redis. All nodes of a cluster have the same; two clusters on one Redis differ."),
     row("redis.linger", WAIT, Seconds(2.0), "How long a channel without listeners stays subscribed, so that a page reload costs Redis nothing."),
     row("redis.command_timeout", PERIOD, Seconds(2.0), "How long a Redis command may take."),

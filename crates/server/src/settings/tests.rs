@@ -48,7 +48,8 @@ fn file_with(row: &Row, value: &str) -> String {
     let Some(key) = table::app_key(row.name) else {
         let other = match row.name {
             "tls.certificate_file" => "key_file = \"k.pem\"\n",
-            "tls.key_file" => "certificate_file = \"c.pem\"\n",
+            "tls.key_file" | "redis.key_file" => "certificate_file = \"c.pem\"\n",
+            "redis.certificate_file" => "key_file = \"k.pem\"\n",
             _ => "",
         };
         return format!("[{section}]\n{key} = {value}\n{other}");
@@ -426,7 +427,17 @@ fn no_secret_is_ever_shown() {
     assert!(!printed.contains("hush") && !format!("{settings:?}").contains("hush"), "{printed}");
     assert!(printed.contains("url = \"redis://bob:***@host:1\""), "{printed}");
     assert!(!problems("[apps.main]\nsecret = hush", &[])[0].contains("hush"));
-    for wrong in ["url = \"http://:hush@x\"", "url = \"hush\"", "url = \"redis://:hu/sh@x:y\""] {
+    let url = "redis+sentinel://bob:hush3@a:1,b:2/main?sentinel_password=hush4";
+    let printed = effective(&read(&format!("[redis]\nurl = {url:?}\n"), &[]).unwrap());
+    assert!(printed.contains("url = \"redis+sentinel://bob:***@a:1,b:2/main\""), "{printed}");
+    assert!(!printed.contains("hush"), "{printed}");
+    for wrong in [
+        "url = \"http://:hush@x\"",
+        "url = \"hush\"",
+        "url = \"redis://:hu/sh@x:y\"",
+        "url = \"redis+sentinel://:hush@a:1\"",
+        "url = \"valkey+sentinel://:hush@a:1/main\"",
+    ] {
         assert!(!problems(&format!("[redis]\n{wrong}"), &[])[0].contains("hu"));
     }
     assert!(!problems(&APP.replace("\"s\"", "\" hush\""), &[])[0].contains("hush"));

@@ -332,6 +332,10 @@ pub(crate) fn read_secret(text: &str) -> Result<Scalar, String> {
     Err(wrong.to_owned())
 }
 
+pub(crate) fn is_sentinel_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| scheme.ends_with("+sentinel"))
+}
+
 /// Empty is a value: no Redis.
 ///
 /// # Errors
@@ -340,7 +344,9 @@ pub(crate) fn read_redis_url(text: &str) -> Result<Scalar, String> {
     if text.contains(":***@") {
         return Err("has the mask that print-config prints; write the password itself".to_owned());
     }
-    if !text.is_empty() {
+    if is_sentinel_url(text) {
+        backplane::redis::check_sentinel_url(text).map_err(str::to_owned)?;
+    } else if !text.is_empty() {
         RedisUrl::parse(text).map_err(|wrong| wrong.to_string())?;
     }
     Ok(Scalar::Secret(Secret::new(text)))
