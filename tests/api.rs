@@ -262,6 +262,36 @@ fn more_requests_than_the_app_may_make_are_told_to_wait() {
 }
 
 #[test]
+fn requests_whose_body_does_not_come_switch_the_api_off_for_nobody_else() {
+    let mut node = Node::start("", &[]);
+    let body = json!({ "name": "e", "channel": "news", "data": "1" }).to_string();
+    let publish = |signer: &http::Signer| signer.post(node.address, "events", &body);
+    let other =
+        http::Signer { app_id: node::OTHER_ID, key: node::OTHER_KEY, secret: node::OTHER_SECRET, ..APPLICATION };
+    let stranger = http::Signer { secret: "a guess", ..APPLICATION };
+    let _strangers: Vec<_> = (0..300).map(|_| stranger.post_no_body(node.address, "events", &body)).collect();
+    let failed = || node.metric("fanfare_auth_failures_total", &[("kind", "http_signature")]);
+    until("the strangers were refused", || (failed() == 300.0).then_some(()));
+    assert_eq!(publish(&APPLICATION).status, 200);
+    let held: Vec<_> = (0..200).map(|_| APPLICATION.post_no_body(node.address, "events", &body)).collect();
+    let full = until("the app has its share", || Some(publish(&APPLICATION)).filter(|answer| answer.status == 503));
+    assert!(full.headers["retry-after"] == "1" && full.body.contains("Too many requests"), "{full:?}");
+    assert_eq!(publish(&other).status, 200);
+    drop(held);
+    until("there are places again", || (publish(&APPLICATION).status == 200).then_some(()));
+    node.assert_well();
+}
+
+#[test]
+fn a_query_of_very_many_parameters_is_refused_unread() {
+    let mut node = Node::start("", &[]);
+    let query: Vec<String> = (0..101).map(|number| format!("x{number}[]=1")).collect();
+    let answer = http::get(node.address, &format!("/apps/{APP_ID}/channels?{}", query.join("&")));
+    assert!(answer.status == 400 && answer.body.contains("more than 100 parameters"), "{answer:?}");
+    node.assert_well();
+}
+
+#[test]
 fn an_app_has_no_more_connections_than_it_may() {
     let settings = [("FANFARE_APPS__MAIN__CONNECTIONS", "3"), ("FANFARE_APPS__OTHER__CONNECTIONS", "1")];
     let come_back = [&settings[..], &[("FANFARE_APPS__OTHER__WHEN_FULL", "come_back")]].concat();

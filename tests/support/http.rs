@@ -89,7 +89,21 @@ impl Signer {
         self.request(to, "GET", call, parameters, "")
     }
 
+    /// A `POST` whose head says that this body follows, which never comes.
+    pub(crate) fn post_no_body(&self, to: SocketAddr, call: &str, body: &str) -> TcpStream {
+        let target = self.target("POST", call, &[], body);
+        let head = format!("POST {target} HTTP/1.1\r\nHost: {to}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut stream = TcpStream::connect(to).expect("a connection");
+        stream.write_all(head.as_bytes()).expect("a head is taken");
+        stream
+    }
+
     fn request(&self, to: SocketAddr, method: &str, call: &str, parameters: &[(&str, &str)], body: &str) -> Response {
+        request(to, method, &self.target(method, call, parameters, body), body)
+    }
+
+    /// The path with its signed query.
+    fn target(&self, method: &str, call: &str, parameters: &[(&str, &str)], body: &str) -> String {
         let path = format!("/apps/{}/{call}", self.app_id);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().saturating_add_signed(self.clock);
         let secret = Secret::new(self.secret);
@@ -101,6 +115,6 @@ impl Signer {
             query.push(("auth_signature".into(), model::auth::sign(&secret, text.as_bytes())));
         }
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        request(to, method, &format!("{path}?{}", query.join("&")), body)
+        format!("{path}?{}", query.join("&"))
     }
 }

@@ -191,7 +191,7 @@ impl Apps {
         self.first.as_ref()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<App>> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<App>> {
         self.by_id.values()
     }
 }

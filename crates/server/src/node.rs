@@ -13,11 +13,11 @@ use hub::{Hub, Worker};
 use model::socket_id;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
-use crate::api::{Api, REQUESTS_MAX, Rate};
+use crate::api::{Api, Places, Rate};
 use crate::banner;
 use crate::directory::{Directory, Served};
 use crate::door::Door;
@@ -49,7 +49,7 @@ struct Node {
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     in_flight: Arc<AtomicUsize>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     rate: Arc<Rate>,
     began: Instant,
 }
@@ -71,7 +71,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
     let metrics = Arc::new(Metrics::new(&directory.now().apps));
     let gateway = Arc::new(Gateway::new(&settings, directory.clone(), metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
-    let (in_flight, places, rate) = (Arc::default(), Arc::new(Semaphore::new(REQUESTS_MAX)), Arc::default());
+    let (in_flight, places, rate) = (Arc::default(), Arc::default(), Arc::default());
     let node = Arc::new(Node {
         settings,
         tls,

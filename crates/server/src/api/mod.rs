@@ -6,6 +6,7 @@ mod channels;
 mod events;
 mod info;
 mod names;
+mod places;
 mod rate;
 mod routes;
 
@@ -19,9 +20,9 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use model::{App, auth};
+pub(crate) use places::Places;
 pub(crate) use rate::Rate;
 use routes::{Call, Found, Missed};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::directory::Directory;
@@ -34,13 +35,12 @@ pub(crate) struct Api {
     pub(crate) backplane: Arc<dyn Cluster>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) body_bytes: usize,
-    /// Bodies that are being read and events that wait for their answer, of the whole node.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
     pub(crate) rate: Arc<Rate>,
 }
 
-/// Requests that are worked on at a time; more are asked to come back.
-pub(crate) const REQUESTS_MAX: usize = 256;
+/// The most parameters of a request. SDKs send five and what they are asked for.
+const PARAMETERS_MAX: usize = 100;
 
 /// An error of the API: status and text.
 #[derive(Debug)]
@@ -108,20 +108,26 @@ impl Api {
     }
 
     async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, Refused> {
-        let app = self.directory.now().apps.by_id(&found.app).cloned();
+        let served = self.directory.now();
+        let app = served.apps.by_id(&found.app).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
-        };
         let (head, body) = request.into_parts();
-        let body = read(body, self.body_bytes, patience).await?;
-        let query = pairs(head.uri.query().unwrap_or_default());
-        self.authorize(&app, &head, &query, &body)?;
+        let query = parameters(head.uri.query().unwrap_or_default())?;
+        let raw_path = head.uri.path();
+        let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
+        let signed = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query };
+        // Who has not shown that he is the application gets no place and no patience.
+        self.authorize(&app, auth::verify_head(&app, &signed, now()))?;
         if !self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
             let limit = app.limits.api_requests_per_second;
             let text = format!("More than {limit} requests a second, which is this app's limit");
             return Err(Refused(StatusCode::TOO_MANY_REQUESTS, text));
         }
+        let Some(_place) = self.places.take(&app.id, served.apps.iter().len()) else {
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
+        };
+        let body = read(body, self.body_bytes, patience).await?;
+        self.authorize(&app, auth::verify_body(&signed, &body))?;
         let query = auth::with_arrays_joined(&query).unwrap_or(query);
         match found.call {
             Call::Publish => events::publish(self, &app, &body).await,
@@ -133,21 +139,20 @@ impl Api {
         }
     }
 
-    fn authorize(
-        &self,
-        app: &App,
-        head: &hyper::http::request::Parts,
-        query: &[(String, String)],
-        body: &[u8],
-    ) -> Result<(), Refused> {
-        let raw_path = head.uri.path();
-        let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
-        let request = auth::Request { method: head.method.as_str(), raw_path, path: &path, query, body };
-        auth::verify_request(app, &request, now()).map_err(|refused| {
+    /// Counts who was refused.
+    fn authorize(&self, app: &App, verified: Result<(), auth::RequestRefused>) -> Result<(), Refused> {
+        verified.map_err(|refused| {
             self.metrics.auth_failed(&app.id, refused.kind);
             Refused(StatusCode::UNAUTHORIZED, refused.text)
         })
     }
+}
+
+fn parameters(query: &str) -> Result<Vec<(String, String)>, Refused> {
+    if query.bytes().filter(|byte| *byte == b'&').count() >= PARAMETERS_MAX {
+        return Err(Refused::bad(format!("The query has more than {PARAMETERS_MAX} parameters")));
+    }
+    Ok(pairs(query))
 }
 
 /// Reads a body of at most `max` bytes.
