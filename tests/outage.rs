@@ -5,8 +5,10 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::client::Message;
+use crate::support::folder::Folder;
 use crate::support::http;
 use crate::support::prelude::*;
+use crate::support::tls::{Authority, Front};
 
 const ROOM: &str = "presence-room";
 
@@ -219,4 +221,33 @@ fn who_signs_in_while_redis_is_away_is_signed_in_when_it_is_back_and_watchers_le
     told.sort();
     assert_eq!(told, [r#""offline" "bob""#, r#""online" "cy""#]);
     cy.subscribe("#server-to-user-cy");
+}
+
+#[test]
+fn a_changed_password_is_taken_from_its_file_by_a_running_node_behind_tls() {
+    let redis = Redis::start();
+    redis.ask(&["ACL", "SETUSER", "node", "on", ">hush-one", "~*", "&*", "+@all"]);
+    let authority = Authority::new("private");
+    let front = Front::of(redis.port, &authority.certify());
+    let folder = Folder::new();
+    let url = |password: &str| format!("rediss://node:{password}@127.0.0.1:{}\n", front.port);
+    let (file, ca) = (folder.write("url", &url("hush-one")), folder.write("ca.crt", &authority.pem()));
+    let settings = [("FANFARE_REDIS__URL_FILE", &*file), ("FANFARE_REDIS__CA_FILE", &*ca)];
+    let mut node = Node::start("", &settings);
+    let mut client = Client::on(&node, "news");
+    redis.ask(&["ACL", "SETUSER", "node", "resetpass", ">hush-two"]);
+    redis.ask(&["CLIENT", "KILL", "USER", "node"]);
+    let refused = || node.metric("fanfare_backplane_auth_failures_total", &[]) >= 2.0;
+    until("logins are refused", || refused().then_some(()));
+    assert!(node.log().iter().any(|line| line.contains("Redis refuses the user or the password")), "{:?}", node.log());
+    folder.write("url", &url("hush-two"));
+    let written = Instant::now();
+    assert_eq!(client.next().event, "fanfare:gap");
+    println!("back {:?} after the file had the new password", written.elapsed());
+    assert!(written.elapsed() < Duration::from_secs(5), "{:?}", written.elapsed());
+    redis.publish(&format!("{}news", node::PREFIX), r#"{"event":"after"}"#);
+    client.expect("after", "news");
+    let told = node.log().join("\n");
+    assert!(!told.contains("hush"), "a password in the log: {told}");
+    node.assert_well();
 }
