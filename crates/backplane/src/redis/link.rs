@@ -6,13 +6,14 @@
 //! to. (`ConnectionManager` of the redis crate gives up when idle and keeps non-I/O errors for ever.)
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, Value};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -30,6 +31,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// With Sentinel, which names another master from one moment to the next and is not hurt by questions.
 const SENTINEL_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How often Sentinel is asked whether the master is still the master.
+const SENTINEL_EVERY: Duration = Duration::from_secs(3);
 /// How long a link beside a late one may take to subscribe to everything.
 const SUBSCRIBE_ALL: Duration = Duration::from_secs(5);
 /// How long a late link has to bring the marker, and then its publishes to be answered. Publishes and changes of interest
@@ -86,6 +89,9 @@ struct Held {
     generation: u64,
     lane: MultiplexedConnection,
     pulse: Arc<watch::Sender<Pulse>>,
+    addr: ConnectionAddr,
+    /// The server's run id.
+    run: String,
 }
 
 /// Why there is no link, in words that hold no secret: the crate's errors name the cause and never the password.
@@ -203,14 +209,16 @@ impl Supervisor {
             .set_response_timeout(None)
             .set_connection_timeout(Some(self.settings.connect_timeout));
         let mut subscriber = self.open(&client, &plain.clone().set_push_sender(hear)).await?;
-        let lane = self.open(&client, &plain).await?;
+        let mut lane = self.open(&client, &plain).await?;
+        let run = run_id(&mut lane, self.settings.command_timeout).await?;
         let probe = subscriber.subscribe(self.keys.probe());
         timeout(self.settings.command_timeout, probe).await.map_err(|_| "SUBSCRIBE got no answer")??;
+        let addr = info.addr().clone();
         let pooled = plain.set_response_timeout(Some(self.settings.command_timeout));
         let manager = deadpool_redis::Manager::new_with_config(info, pooled)?;
         let pool = deadpool_redis::Pool::builder(manager).max_size(self.settings.pool_size.max(1)).build();
         let pool = pool.map_err(|error| error.to_string())?;
-        let held = Held { generation, lane, pulse: pulse.clone() };
+        let held = Held { generation, lane, pulse: pulse.clone(), addr, run };
         Ok((Link { generation, subscriber, pool, pulse }, held))
     }
 
@@ -253,6 +261,7 @@ impl Supervisor {
         let next = tokio::select! {
             Some(reason) = &mut sending => return Err(reason),
             next = self.watch(held) => next?,
+            never = self.follow(held) => match never {},
         };
         // What is on its way comes first, so that publishes keep their order.
         self.lane.set(Gate::Ending);
@@ -286,11 +295,32 @@ impl Supervisor {
                 }
                 found = self.connect_at_last() => found,
             };
+            // A replica passes on what its master hears, the marker too, and not what others published before it was one.
+            if next.run != held.run {
+                return Err("a probe did not come round, and another server is there now".to_owned());
+            }
             return tokio::select! {
                 reason = lost(&held.pulse) => Err(reason),
                 reason = lost(&next.pulse) => Err(reason),
                 done = self.change_over(link) => done.map(|()| next),
             };
+        }
+    }
+
+    /// Behind Sentinel: has the link made anew when another server is master. The old one may work on, unaware or cut off
+    /// from the sentinels, and only those who are linked to it hear each other.
+    async fn follow(&self, held: &Held) -> Infallible {
+        loop {
+            tokio::time::sleep(SENTINEL_EVERY).await;
+            if !self.has_sentinels {
+                continue;
+            }
+            let Ok(address) = Address::read(&self.settings) else { continue };
+            if let Ok(info) = address.resolve(self.settings.connect_timeout).await
+                && *info.addr() != held.addr
+            {
+                Pulse::lose(&held.pulse, "Sentinel names another master");
+            }
         }
     }
 
@@ -379,6 +409,14 @@ impl<'a> Probes<'a> {
             }
         }
     }
+}
+
+async fn run_id(connection: &mut MultiplexedConnection, limit: Duration) -> Result<String, Failure> {
+    let mut command = redis::cmd("INFO");
+    let asking = command.arg("server").query_async::<String>(connection);
+    let info = timeout(limit, asking).await.map_err(|_| "INFO got no answer")??;
+    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).ok_or("INFO server names no run_id")?;
+    Ok(run.trim_end().to_owned())
 }
 
 /// Why a link is lost, once it is.

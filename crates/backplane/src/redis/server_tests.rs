@@ -214,52 +214,62 @@ async fn is_master(server: &Server) -> bool {
     matches!(role, Some(redis::Value::Array(parts)) if parts.first() == Some(&redis::Value::BulkString(b"master".to_vec())))
 }
 
+/// A replica that follows its master.
+async fn replica_of(master: &Server) -> Server {
+    let words = ["--replicaof", "127.0.0.1", &master.port.to_string(), "--repl-diskless-sync-delay", "0"];
+    let replica = Server::start_with(Server::free_port(), &words).await;
+    let follows = async || {
+        let info: String = redis::from_redis_value(replica.ask(&["INFO", "replication"]).await).unwrap();
+        info.contains("master_link_status:up")
+    };
+    until_so("the replica follows", follows).await;
+    replica
+}
+
+/// As `until`, for what takes a question.
+async fn until_so(what: &str, check: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !check().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A sentinel looks for replicas every ten seconds, and at first.
+async fn knows_a_replica(port: u16) -> bool {
+    let client = redis::Client::open(format!("redis://:watch@127.0.0.1:{port}")).unwrap();
+    let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
+    let mut command = redis::cmd("SENTINEL");
+    let replicas = command.arg("REPLICAS").arg("main").query_async::<Vec<redis::Value>>(&mut connection).await;
+    replicas.is_ok_and(|replicas| !replicas.is_empty())
+}
+
+/// Two nodes that are linked to the master; the first of the sentinels that they know is not there.
+async fn behind_sentinel(master: &Server, port: u16) -> [Site; 2] {
+    let dead = Server::free_port();
+    let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{port}/main?sentinel_password=watch");
+    let settings = Settings { url: Secret::new(&url), ..master.settings() };
+    let sites = [site(settings.clone()), site(settings)];
+    for site in &sites {
+        site.ask(0, &key("plain"), 1);
+        site.admitted(0, &key("plain"), 1).await;
+    }
+    sites[0].mark(&sites[1], 0, &key("plain"), "before").await;
+    until_so("the sentinel sees the replica", async || knows_a_replica(port).await).await;
+    sites
+}
+
 #[tokio::test]
 async fn delivery_is_back_within_three_seconds_of_a_promotion_by_sentinel() {
     let folder = Folder::new();
     let master = Server::start().await;
-    let words = ["--replicaof", "127.0.0.1", &master.port.to_string(), "--repl-diskless-sync-delay", "0"];
-    let replica = Server::start_with(Server::free_port(), &words).await;
-    let deadline = Instant::now() + LIMIT;
-    let in_step = async || {
-        let info: String = redis::from_redis_value(replica.ask(&["INFO", "replication"]).await).unwrap();
-        info.contains("master_link_status:up")
-    };
-    while !in_step().await {
-        assert!(Instant::now() < deadline, "the replica never follows");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let (dead, port) = (Server::free_port(), Server::free_port());
+    let replica = replica_of(&master).await;
+    let port = Server::free_port();
     let _sentinel = Sentinel::start(&folder, port, &master);
-    let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{port}/main?sentinel_password=watch");
-    let settings = Settings { url: Secret::new(&url), ..master.settings() };
-    let (a, b) = (site(settings.clone()), site(settings));
-    for site in [&a, &b] {
-        site.ask(0, &key("plain"), 1);
-        site.admitted(0, &key("plain"), 1).await;
-    }
-    a.mark(&b, 0, &key("plain"), "before").await;
-    // A sentinel looks for replicas every ten seconds, and at first.
-    let knows_replica = async || {
-        let url = format!("redis://:watch@127.0.0.1:{port}");
-        let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut command = redis::cmd("SENTINEL");
-        let replicas: Vec<redis::Value> =
-            command.arg("REPLICAS").arg("main").query_async(&mut connection).await.unwrap();
-        !replicas.is_empty()
-    };
-    let deadline = Instant::now() + LIMIT;
-    while !knows_replica().await {
-        assert!(Instant::now() < deadline, "the sentinel never sees the replica");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let [a, b] = behind_sentinel(&master, port).await;
     let killed = Instant::now();
     drop(master);
-    while !is_master(&replica).await {
-        assert!(killed.elapsed() < LIMIT, "never promoted");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_so("promoted", async || is_master(&replica).await).await;
     let promoted = Instant::now();
     until("both are back", || gaps(&a) == 1 && gaps(&b) == 1).await;
     a.mark(&b, 0, &key("plain"), "from b").await;
@@ -268,4 +278,28 @@ async fn delivery_is_back_within_three_seconds_of_a_promotion_by_sentinel() {
     println!("promoted {:?} after the kill, delivery {took:?} after that", promoted - killed);
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!((gaps(&a), gaps(&b)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_master_that_does_not_know_that_it_was_replaced_is_left() {
+    let folder = Folder::new();
+    // Nobody can demote it.
+    let words = ["--rename-command", "REPLICAOF", "", "--rename-command", "SLAVEOF", ""];
+    let master = Server::start_with(Server::free_port(), &words).await;
+    let replica = replica_of(&master).await;
+    let port = Server::free_port();
+    let _sentinel = Sentinel::start(&folder, port, &master);
+    let [a, b] = behind_sentinel(&master, port).await;
+    master.signal("STOP");
+    until_so("promoted", async || is_master(&replica).await).await;
+    master.signal("CONT");
+    let awake = Instant::now();
+    until("both have left", || gaps(&a) == 1 && gaps(&b) == 1).await;
+    println!("left {:?} after the old master woke", awake.elapsed());
+    assert!(is_master(&master).await);
+    let payload = r#"{"event":"by the new one","data":0}"#;
+    replica.ask(&["PUBLISH", "app_database_main_plain", payload]).await;
+    for site in [&a, &b] {
+        site.until_said(0, &key("plain"), "by the new one").await;
+    }
 }
