@@ -123,3 +123,23 @@ fn a_full_channel_refuses_new_members_and_lets_known_ones_in() {
     bob.expect("marker", ROOM);
     assert!(third.ping().is_empty());
 }
+
+#[test]
+fn over_a_reload_within_the_grace_nobody_sees_the_user_leave() {
+    let cluster = Cluster::with(2, &[("FANFARE_APPS__MAIN__PRESENCE_GRACE", "2")]);
+    let mut watcher = Client::present(&cluster.nodes[0], "presence-room", "watcher");
+    let page = Client::present(&cluster.nodes[0], "presence-room", "ann");
+    watcher.expect("pusher_internal:member_added", "presence-room");
+    drop(page);
+    // The reloaded page comes to the other node.
+    let page = Client::present(&cluster.nodes[1], "presence-room", "ann");
+    let mut api = Api::of(&cluster.nodes[0]);
+    let began = std::time::Instant::now();
+    drop(page);
+    let (before, left) = watcher.until("pusher_internal:member_removed");
+    println!("left {:?} after the end", began.elapsed());
+    assert_eq!((before.len(), left.data()["user_id"].as_str()), (0, Some("ann")));
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    api.trigger(&["presence-room"], "marker", json!(0));
+    assert!(watcher.until("marker").0.is_empty());
+}

@@ -41,6 +41,10 @@ struct Local {
     failed: bool,
     /// The store had him, and lost its data.
     again: bool,
+    /// How long the store is not told that he is gone.
+    grace: Duration,
+    /// While that lasts.
+    leaves_at: Option<Instant>,
 }
 
 impl Local {
@@ -74,7 +78,7 @@ pub(crate) struct Attendance {
 
 impl Attendance {
     /// A subscription asks for this user.
-    pub(crate) fn expect(&mut self, member: &Member, members_max: u32) {
+    pub(crate) fn expect(&mut self, member: &Member, members_max: u32, grace: Duration) {
         let local = self.locals.entry(member.id.clone()).or_insert_with(|| Local {
             member: member.clone(),
             members_max,
@@ -84,8 +88,11 @@ impl Attendance {
             under_way: None,
             failed: false,
             again: false,
+            grace,
+            leaves_at: None,
         });
         local.pending += 1;
+        (local.grace, local.leaves_at) = (grace, None);
     }
 
     /// True when the store knows the user and the mirror shows him: his subscriptions may be admitted.
@@ -116,15 +123,33 @@ impl Attendance {
         self.forget_if_over(user);
     }
 
-    /// One admitted subscription of this user is gone.
-    pub(crate) fn exit(&mut self, user: &UserId) {
+    /// One admitted subscription of this user is gone. Until when the store is not told, if it was the last.
+    pub(crate) fn exit(&mut self, now: Instant, user: &UserId) -> Option<Instant> {
+        let mut held = None;
         if let Some(local) = self.locals.get_mut(user) {
             local.sockets = local.sockets.saturating_sub(1);
+            if !local.wanted() && !local.grace.is_zero() {
+                held = Some(now + local.grace);
+                local.leaves_at = held;
+            }
         }
         if self.forget_if_over(user) && self.mirror.has(user) {
             // The store did not have him when he left, so it will announce nothing: a comparison takes him out.
             self.mirror.current = false;
         }
+        held
+    }
+
+    /// The grace of this user is over, unless he came back or left once more meanwhile.
+    pub(crate) fn let_go(&mut self, now: Instant, user: &UserId) {
+        if let Some(local) = self.locals.get_mut(user).filter(|local| local.leaves_at.is_some_and(|at| at <= now)) {
+            local.leaves_at = None;
+        }
+    }
+
+    /// Nobody is held any more: the node ends.
+    pub(crate) fn let_all_go(&mut self) {
+        self.locals.values_mut().for_each(|local| local.leaves_at = None);
     }
 
     pub(crate) fn roster(&self) -> Arc<Roster> {
@@ -175,7 +200,8 @@ impl Attendance {
 
     /// What to tell the store about this user now; `live` when the channel is listened to. Counts as sent.
     pub(crate) fn next(&mut self, user: &UserId, live: bool) -> Option<Operation> {
-        let local = self.locals.get_mut(user).filter(|local| local.under_way.is_none() && !local.failed)?;
+        let sendable = |local: &&mut Local| local.under_way.is_none() && !local.failed && local.leaves_at.is_none();
+        let local = self.locals.get_mut(user).filter(sendable)?;
         if local.registered != Registered::No && !local.wanted() {
             local.under_way = Some(false);
             return Some(Operation::Exit(user.clone()));

@@ -74,7 +74,8 @@ impl Site {
 
     pub(crate) fn ask_member_of(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32, user: &str, max: u32) {
         let info = RawJson::parse(&format!("{{\"name\":\"{user} \\u00eb\"}}"));
-        let member = Some(AskMember { member: Member { id: user.into(), info }, members_max: max });
+        let member =
+            Some(AskMember { member: Member { id: user.into(), info }, members_max: max, grace: Duration::ZERO });
         let subscription = SubscriptionRef { slot, generation: 0 };
         self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member, roster: true });
     }

@@ -49,6 +49,8 @@ pub struct AskMember {
     pub member: Member,
     /// The app's limit of members in a channel.
     pub members_max: u32,
+    /// For so long after his last subscription here the user counts as present: a page that reloads was never away.
+    pub grace: Duration,
 }
 
 /// What comes down to a worker. One order for all of them: what is pushed first is worked off first within a channel, and

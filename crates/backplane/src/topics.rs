@@ -7,7 +7,7 @@
 //!
 //! Invariant: a worker gets a channel's messages if and only if its bit is set, and the bit is set where an `Admit` is queued.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,9 @@ pub(crate) struct Topics {
     by_channel: HashMap<Arc<ChannelKey>, TopicId>,
     /// In the order of their deadlines. An entry whose topic was released meanwhile is passed over.
     lingering: VecDeque<(Instant, TopicId)>,
+    /// Users who are gone from here and of whom the store is told then. The number tells those of one time apart.
+    graces: BTreeMap<(Instant, u64), (TopicId, UserId)>,
+    held: u64,
     link_up: bool,
     /// The store answers on this link.
     store_up: bool,
@@ -121,6 +124,8 @@ impl Topics {
             free: Vec::new(),
             by_channel: HashMap::new(),
             lingering: VecDeque::new(),
+            graces: BTreeMap::new(),
+            held: 0,
             link_up: false,
             store_up: false,
             gap_due: false,
@@ -144,7 +149,7 @@ impl Topics {
             topic.attendance.get_or_insert_default();
         }
         let user = ask.member.as_ref().map(|asked| {
-            topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max);
+            topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max, asked.grace);
             asked.member.id.clone()
         });
         let waiting = Waiting { worker, subscription: ask.subscription, user: user.clone(), roster: ask.roster };
@@ -182,10 +187,24 @@ impl Topics {
         let Some(id) = self.by_channel.get(channel).copied() else { return };
         let attendance = self.topic(id).and_then(|topic| topic.attendance.as_mut());
         if let Some(attendance) = attendance {
-            attendance.exit(user);
+            if let Some(until) = attendance.exit(now, user) {
+                self.held += 1;
+                self.graces.insert((until, self.held), (id, user.clone()));
+            }
             self.tell_store(now, id, Who::User(user));
         }
         self.rest(now, id);
+    }
+
+    /// The node ends: whoever is gone is gone.
+    pub(crate) fn end_graces(&mut self, now: Instant) {
+        self.graces.clear();
+        for id in self.ids() {
+            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
+                attendance.let_all_go();
+                self.tell_store(now, id, Who::All);
+            }
+        }
     }
 
     // What the backplane says.
@@ -423,11 +442,21 @@ impl Topics {
 
     /// When [`Topics::sweep`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.lingering.front().map(|(deadline, _)| *deadline)
+        let lingering = self.lingering.front().map(|(deadline, _)| *deadline);
+        let grace = self.graces.first_key_value().map(|((until, _), _)| *until);
+        lingering.into_iter().chain(grace).min()
     }
 
-    /// Ends the lingering of topics whose time has come.
+    /// Ends the lingering of topics and the grace of users whose time has come.
     pub(crate) fn sweep(&mut self, now: Instant) {
+        while let Some(entry) = self.graces.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (id, user) = entry.remove();
+            if let Some(attendance) = self.topic(id).and_then(|topic| topic.attendance.as_mut()) {
+                attendance.let_go(now, &user);
+                self.tell_store(now, id, Who::User(&user));
+                self.rest(now, id);
+            }
+        }
         while let Some(&(deadline, id)) = self.lingering.front().filter(|(deadline, _)| *deadline <= now) {
             self.lingering.pop_front();
             let Some(topic) = self.topic(id).filter(|t| t.state == State::Lingering(deadline)) else { continue };

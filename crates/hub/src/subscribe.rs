@@ -121,7 +121,8 @@ impl Shard {
         let Some(channel) = self.channels.get(channel_slot) else { return };
         let user = member.as_ref().map(|member| member.id.clone());
         self.asked.insert(subscription.generation, Asked { connection: asker, user });
-        let member = member.map(|member| AskMember { member, members_max: limits.members });
+        let member =
+            member.map(|member| AskMember { member, members_max: limits.members, grace: limits.presence_grace });
         self.backplane.ask(self.worker, Ask { channel: channel.key.clone(), subscription, member, roster });
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::webhook::{Webhook, WebhookKinds};
 
@@ -86,6 +87,8 @@ pub struct AppLimits {
     pub api_requests_per_second: u32,
     /// Users that a signed-in connection may watch.
     pub watchlist: usize,
+    /// How long a user stays present after his last connection to a node: over a reload nobody sees him leave.
+    pub presence_grace: Duration,
 }
 
 impl Default for AppLimits {
@@ -104,6 +107,7 @@ impl Default for AppLimits {
             client_events_per_second: 10,
             api_requests_per_second: 0,
             watchlist: 100,
+            presence_grace: Duration::ZERO,
         }
     }
 }

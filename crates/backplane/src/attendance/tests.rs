@@ -35,7 +35,7 @@ impl Story {
     /// A node whose `ann` is present, with these others elsewhere, at version 10 of epoch `e`.
     fn with(others: &[&str]) -> Self {
         let mut story = Self::new();
-        story.attendance.expect(&member("ann"), 100);
+        story.attendance.expect(&member("ann"), 100, Duration::ZERO);
         assert!(story.enters("ann").is_some());
         let users: Vec<_> = others.iter().copied().chain(["ann"]).collect();
         story.entered("ann", version("e", 10), Some(&users));
@@ -116,7 +116,7 @@ fn a_roster_below_what_was_heard_is_asked_again_and_never_applied() {
 fn the_reply_and_the_message_of_one_join_show_it_once_in_either_order() {
     for reply_first in [true, false] {
         let mut story = Story::with(&[]);
-        story.attendance.expect(&member("new"), 100);
+        story.attendance.expect(&member("new"), 100, Duration::ZERO);
         assert_eq!(story.enters("new"), Some(Known::At(version("e", 10))));
         let mut shown = Vec::new();
         if reply_first {
@@ -135,9 +135,9 @@ fn the_reply_and_the_message_of_one_join_show_it_once_in_either_order() {
 #[test]
 fn one_operation_a_user_so_a_quick_leave_and_join_cannot_overtake() {
     let mut story = Story::with(&[]);
-    story.attendance.exit(&"ann".into());
+    story.attendance.exit(story.now, &"ann".into());
     assert!(story.exits("ann"));
-    story.attendance.expect(&member("ann"), 100);
+    story.attendance.expect(&member("ann"), 100, Duration::ZERO);
     assert_eq!(story.enters("ann"), None);
     assert_eq!(story.left(version("e", 11), "ann"), ["-ann"]);
     story.attendance.exited(&"ann".into());
@@ -149,7 +149,7 @@ fn one_operation_a_user_so_a_quick_leave_and_join_cannot_overtake() {
 #[test]
 fn a_lost_answer_may_have_happened_and_both_ways_are_repeated() {
     let mut story = Story::with(&[]);
-    story.attendance.exit(&"ann".into());
+    story.attendance.exit(story.now, &"ann".into());
     assert!(story.exits("ann"));
     story.attendance.failed(Some(&"ann".into()));
     assert!(!story.exits("ann"), "not before the next beat");
@@ -157,7 +157,7 @@ fn a_lost_answer_may_have_happened_and_both_ways_are_repeated() {
     assert!(story.exits("ann"));
     story.attendance.failed(Some(&"ann".into()));
     story.attendance.retry();
-    story.attendance.expect(&member("ann"), 100);
+    story.attendance.expect(&member("ann"), 100, Duration::ZERO);
     assert!(story.enters("ann").is_some());
 }
 
@@ -213,11 +213,11 @@ fn a_user_whom_the_store_lost_is_told_again_and_a_leaver_leaves_no_ghost() {
     assert_eq!(story.roster(version("e", 15), &["bob"]), Some(vec![]));
     assert_eq!(story.enters("ann"), Some(Known::Enough));
     // He leaves before that is answered, and the answer says that it did not happen.
-    story.attendance.exit(&"ann".into());
+    story.attendance.exit(story.now, &"ann".into());
     story.attendance.exited(&"ann".into());
     let mut story = Story::with(&["bob"]);
     story.left(version("e", 11), "ann");
-    story.attendance.exit(&"ann".into());
+    story.attendance.exit(story.now, &"ann".into());
     assert!(story.attendance.is_empty());
     assert_eq!(story.roster(version("e", 11), &["bob"]).unwrap(), ["-ann"]);
 }

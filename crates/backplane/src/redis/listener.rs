@@ -309,7 +309,10 @@ impl Listener {
             Call::Leave(worker, channel) => self.topics.leave(now, worker, &channel),
             Call::Exit(channel, user) => self.topics.exit(now, &channel, &user),
             Call::Query(question, answer) => _ = answer.send(self.tell(question)),
-            Call::Close(closed) => self.closing.push(closed),
+            Call::Close(closed) => {
+                self.topics.end_graces(now);
+                self.closing.push(closed);
+            }
         }
     }
 

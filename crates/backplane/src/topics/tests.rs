@@ -48,6 +48,8 @@ struct Story {
     commands: Vec<Command>,
     lines: Arc<Lines>,
     now: Instant,
+    /// Of members.
+    grace: Duration,
 }
 
 fn key(name: &str) -> Arc<ChannelKey> {
@@ -58,8 +60,13 @@ impl Story {
     /// With a link and a store.
     fn linked() -> Self {
         let lines = Arc::<Lines>::default();
-        let mut story =
-            Self { topics: Topics::new(lines.clone(), LINGER), commands: Vec::new(), lines, now: Instant::now() };
+        let mut story = Self {
+            topics: Topics::new(lines.clone(), LINGER),
+            commands: Vec::new(),
+            lines,
+            now: Instant::now(),
+            grace: Duration::ZERO,
+        };
         story.topics.link_up();
         story.topics.store_up(story.now, None, Renewal::None);
         story
@@ -71,7 +78,11 @@ impl Story {
     }
 
     fn ask_member(&mut self, worker: usize, channel: &str, slot: u32, user: &str) {
-        let member = Some(AskMember { member: model::Member { id: user.into(), info: None }, members_max: 9 });
+        let member = Some(AskMember {
+            member: model::Member { id: user.into(), info: None },
+            members_max: 9,
+            grace: self.grace,
+        });
         let subscription = SubscriptionRef { slot, generation: 0 };
         self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member, roster: true });
     }
@@ -386,4 +397,35 @@ fn an_exit_while_redis_is_away_is_made_up_for() {
     story.topics.answered(story.now, id, About::User("ann".into()), Answer::Exited);
     assert!(!story.topics.has_exits());
     assert_eq!(story.topics.find(&key("presence-a")), None);
+}
+
+#[test]
+fn a_user_who_comes_back_within_the_grace_was_never_away() {
+    let mut story = Story::linked();
+    story.grace = Duration::from_secs(3);
+    story.ask_member(0, "presence-a", 1, "ann");
+    story.commands();
+    story.confirm("presence-a");
+    let id = story.id("presence-a");
+    story.commands();
+    story.topics.answered(story.now, id, About::User("ann".into()), entered(5, Some(&["ann"])));
+    assert_eq!(story.lines(), ["0: admit 1"]);
+    let leave = |story: &mut Story| {
+        story.topics.exit(story.now, &key("presence-a"), &"ann".into());
+        story.leave(0, "presence-a");
+    };
+    leave(&mut story);
+    story.pass(Duration::from_secs(1));
+    story.ask_member(0, "presence-a", 2, "ann");
+    story.answer_counts();
+    assert_eq!((story.commands(), story.lines()), (vec![], vec!["0: admit 2".to_owned()]));
+    story.pass(Duration::from_secs(9));
+    assert_eq!(story.commands(), NOTHING, "the old grace is void");
+    leave(&mut story);
+    assert_eq!(story.topics.deadline(), Some(story.now + LINGER));
+    story.pass(LINGER);
+    assert_eq!(story.commands(), ["unsubscribe presence-a"]);
+    assert!(story.topics.has_exits());
+    story.pass(Duration::from_secs(1));
+    assert_eq!(story.commands(), ["exit ann"]);
 }

@@ -90,6 +90,7 @@ fn limits(values: &Values, table: &str) -> AppLimits {
         client_events_per_second: whole("client_events_per_second") as u32,
         api_requests_per_second: whole("api_requests_per_second") as u32,
         watchlist: size("watchlist"),
+        presence_grace: values.seconds(&format!("{table}.presence_grace")),
     }
 }
 

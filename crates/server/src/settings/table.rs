@@ -94,7 +94,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 75] = [
+pub(crate) const TABLE: [Row; 76] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
@@ -172,6 +172,7 @@ pub(crate) const TABLE: [Row; 75] = [
     row("apps.NAME.channel_name_bytes", Kind::Count { min: 1, max: 200 }, Whole(200), "The longest name of a channel, in bytes."),
     row("apps.NAME.event_name_bytes", Kind::Count { min: 1, max: 200 }, Whole(200), "The longest name of an event, in bytes."),
     row("apps.NAME.user_id_chars", Kind::Count { min: 1, max: 180 }, Whole(128), "The longest id of a user, in characters."),
+    row("apps.NAME.presence_grace", Kind::Seconds { min: 0.0, max: 60.0 }, Seconds(0.0), "How long a user stays present after his last connection to a node: over the reload of a page nobody sees him leave and come back. 0: he leaves at once."),
     row("apps.NAME.watchlist", Kind::Count { min: 0, max: 10_000 }, Whole(100), "The most users that a signed-in connection may watch."),
 
     row("apps.NAME.webhooks.HOOK.url", Kind::HttpUrl, Required, "The endpoint that is told, by `http://` or `https://`."),
