@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use model::{App, Dialect, Framing, SocketId, State, Tag, UserId};
+use model::{App, Dialect, Framing, Refusal, SocketId, State, Tag, UserId};
 
 use crate::outbox::{Outbox, Sink};
 use crate::stats::{LinkStats, WorkerStats};
@@ -285,6 +285,11 @@ impl Connection {
             self.shared.leaving.set(self.shared.leaving.get() + self.waiting());
             self.wake();
         }
+    }
+
+    /// For whoever looks for the reason of one client's trouble: at the level `debug`.
+    pub(crate) fn log_refusal(&self, what: &'static str, channel: &str, refusal: &Refusal) {
+        tracing::debug!(app = %self.app().id, socket = %self.id, channel, why = refusal.text(), "{what}");
     }
 
     /// Why it is being closed.

@@ -255,6 +255,7 @@ impl Shard {
         if connection.closing().is_some() {
             return;
         }
+        connection.log_refusal("a connection is closed", "", refusal);
         self.leave_all(connection);
         let goodbye = connection.dialect.goodbye(&connection.state.get(), refusal);
         let mut last_words = Vec::new();

@@ -60,6 +60,7 @@ impl Shard {
         tag: &Tag,
     ) {
         connection.stats.count_subscribe(kind, Some(refusal));
+        connection.log_refusal("a subscription is refused", name.as_str(), refusal);
         self.tell(connection, &Notice::SubscribeRefused { channel: name.as_str(), refusal, tag });
         if connection.dialect.refused_subscribe_closes(&connection.state.get()) {
             self.doom(connection, refusal.clone());

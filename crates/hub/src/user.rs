@@ -77,6 +77,7 @@ impl Shard {
             },
         };
         connection.stats.sign_ins_refused.add(1);
+        connection.log_refusal("a sign-in is refused", "", &refusal);
         self.tell(connection, &Notice::Refused { channel: None, refusal: &refusal, tag: &tag });
     }
 

@@ -34,6 +34,7 @@ impl Shard {
         let sender = self.sender(connection, &key);
         if let Err(refusal) = permit(connection, &key.name, sender.is_some(), &event, &data) {
             connection.stats.whispers_refused.add(1);
+            connection.log_refusal("a client event is refused", key.name.as_str(), &refusal);
             return self.tell_refused(connection, &key.name, &refusal, &tag);
         }
         connection.stats.whispers.add(1);

@@ -47,11 +47,24 @@ pub(crate) fn check(directives: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// At `debug` and `trace` one wants to hear of clients, not of each step of the libraries below. Whoever names one of these
+/// hears it.
+fn quieted(level: &str) -> String {
+    const LIBRARIES: [&str; 6] = ["hyper", "hyper_util", "h2", "rustls", "tungstenite", "tokio_tungstenite"];
+    let loud = |directive: &str| matches!(directive.trim().to_lowercase().as_str(), "debug" | "trace");
+    if !level.split(',').any(loud) {
+        return level.to_owned();
+    }
+    // What comes later holds.
+    let quiet = LIBRARIES.map(|library| format!("{library}=info")).join(",");
+    format!("{quiet},{level}")
+}
+
 /// Starts logging for the whole process. Hold the answer until the process ends: dropping it writes the last lines. Call
 /// once; after a second call the first still holds.
 pub(crate) fn start(format: Format, level: &str) -> Logs {
     // Checked when the settings were read; were it wrong all the same, saying too much is better than nothing.
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(quieted(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = io::stderr().is_terminal();
     let (queue, waiting) = sync_channel(WAITING_MAX);
     let lost = Arc::new(AtomicU64::new(0));
