@@ -8,6 +8,7 @@ use crate::support::client::Message;
 use crate::support::folder::Folder;
 use crate::support::http;
 use crate::support::prelude::*;
+use crate::support::redis::Link;
 use crate::support::tls::{Authority, Front};
 
 const ROOM: &str = "presence-room";
@@ -250,4 +251,47 @@ fn a_changed_password_is_taken_from_its_file_by_a_running_node_behind_tls() {
     let told = node.log().join("\n");
     assert!(!told.contains("hush"), "a password in the log: {told}");
     node.assert_well();
+}
+
+#[test]
+fn a_redis_that_was_frozen_for_four_seconds_loses_and_doubles_nothing() {
+    let _machine = alone();
+    let cluster = Cluster::in_company(2, &[]);
+    let mut clients = [0, 1].map(|node| Client::on(&cluster.nodes[node], "news"));
+    let topic = format!("{}news", node::PREFIX);
+    let done = AtomicBool::new(false);
+    let published = thread::scope(|scope| {
+        // Past the nodes and without waiting for answers: what is sent while Redis is frozen waits in its socket.
+        let publishing = scope.spawn(|| {
+            let mut link = Link::open(cluster.redis.port).unwrap();
+            for number in 0_u64.. {
+                let (event, last) = (format!(r#"{{"event":"e","data":{number}}}"#), done.load(Ordering::SeqCst));
+                link.send(&["PUBLISH", &topic, &event]).unwrap();
+                if last {
+                    return number + 1;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            0
+        });
+        clients.iter_mut().for_each(|client| _ = client.until("e"));
+        cluster.redis.signal("STOP");
+        thread::sleep(Duration::from_secs(4));
+        let late = |node: &Node| node.metric("fanfare_backplane_up", &[]) == 0.0;
+        until("the nodes notice", || cluster.nodes.iter().all(late).then_some(()));
+        cluster.redis.signal("CONT");
+        until("the nodes hear again", || (!cluster.nodes.iter().any(late)).then_some(()));
+        done.store(true, Ordering::SeqCst);
+        publishing.join().unwrap()
+    });
+    assert!(published > 1_000, "{published}");
+    cluster.redis.publish(&topic, r#"{"event":"end"}"#);
+    for client in &mut clients {
+        let (heard, _) = client.until("end");
+        let other: Vec<_> = heard.iter().filter(|message| message.event != "e").map(Message::brief).collect();
+        assert!(other.is_empty(), "nothing was to be told: {other:?}");
+        let numbers: Vec<u64> = heard.iter().map(|message| message.data().as_u64().unwrap()).collect();
+        assert_eq!(numbers, (numbers[0]..published).collect::<Vec<_>>(), "lost, doubled or out of order");
+    }
+    println!("{published} events, none lost");
 }

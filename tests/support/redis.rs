@@ -54,6 +54,10 @@ impl Redis {
         self.process.kill();
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// Comes back on the same port, with nothing in it.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
@@ -102,12 +106,17 @@ impl Link {
     }
 
     pub(crate) fn ask(&mut self, words: &[&str]) -> Reply {
-        let mut text = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        match self.0.get_mut().write_all(text.as_bytes()) {
+        match self.send(words) {
             Ok(()) => self.reply(),
             Err(error) => Reply::Error(error.to_string()),
         }
+    }
+
+    /// Does not wait for the reply; it stays where it is.
+    pub(crate) fn send(&mut self, words: &[&str]) -> std::io::Result<()> {
+        let mut text = format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+        self.0.get_mut().write_all(text.as_bytes())
     }
 
     fn reply(&mut self) -> Reply {
