@@ -1,7 +1,9 @@
 //! SIGTERM: clients are sent elsewhere, members leave, the process ends well.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Instant;
 
+use crate::support::folder::Folder;
 use crate::support::http;
 use crate::support::prelude::*;
 
@@ -68,4 +70,21 @@ fn a_second_signal_ends_a_drain() {
     node.signal("TERM");
     assert_eq!(client.close_code(), 1012);
     node.end();
+}
+
+#[test]
+fn a_file_that_hangs_does_not_keep_a_node_from_its_end() {
+    let folder = Folder::new();
+    let (id, key, secret) = (node::APP_ID, node::KEY, node::SECRET);
+    let file = folder.write("fanfare.toml", &format!("[apps.main]\nid = {id:?}\nkey = {key:?}\nsecret = {secret:?}\n"));
+    let mut node = Node::with_file("", &file);
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    node.signal("HUP");
+    // A FIFO can be opened so (0o4000: without waiting) when somebody reads it, who then waits for what we never write.
+    let mut writer = std::fs::OpenOptions::new();
+    writer.write(true).custom_flags(0o4000);
+    let _writer = until("the node reads", || writer.open(&file).ok());
+    node.signal("INT");
+    assert_eq!(node.end().code(), Some(0));
 }

@@ -93,7 +93,11 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
         runtime.block_on(async { Ok::<_, anyhow::Error>((Signals::new()?, signal(SignalKind::hangup())?)) })?;
     let reload = Reload::new(flags, &node.settings);
     banner::print(&node.settings, client.local_addr()?, admin.local_addr()?);
-    LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals, Watch { hangup, reload }))
+    let ended =
+        LocalSet::new().block_on(&runtime, node.live(client, admin, workers, signals, Watch { hangup, reload }));
+    // Whoever still reads a file that hangs is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Ends the process: a node that looks alive and is deaf is worse than one that is gone, whose members others see off.
