@@ -3,9 +3,11 @@
 use crate::support::back_end::BackEnd;
 use crate::support::endpoint::{Endpoint, Told, hook};
 use crate::support::folder::Folder;
+use crate::support::http;
 use crate::support::ports;
 use crate::support::prelude::*;
 use crate::support::tls::{Authority, Front};
+use crate::support::wait::until_within;
 
 const ALL: &str =
     "channel_occupied,channel_vacated,member_added,member_removed,client_event,cache_miss,subscription_count";
@@ -208,6 +210,109 @@ fn what_no_one_takes_in_time_is_lost_counted_and_makes_room() {
     whisper(&mut client, "private-x", 3);
     assert_eq!(endpoint.wait_for(1)[0]["data"], 3, "what comes after is told");
     assert_eq!(lost(), 3.0);
+}
+
+/// The data of the client events that the endpoint took.
+fn taken(endpoint: &mut Endpoint, poison: &str) -> Vec<u64> {
+    endpoint.events();
+    let taken = endpoint.told.iter().filter(|told| !told.body.contains(poison));
+    taken.flat_map(|told| &told.events).filter_map(|event| event["data"].as_u64()).collect()
+}
+
+const POISON: &str = "\"data\":666";
+
+#[test]
+fn an_event_that_the_endpoint_will_not_have_is_given_up_and_the_others_are_told() {
+    let mut endpoint = Endpoint::start();
+    endpoint.back_end.refuses(POISON, "422 Unprocessable Content");
+    let url = endpoint.url();
+    let mut node = Node::start("", &[&hook(&url, "client_event")[..], &[MANY]].concat());
+    let mut client = Client::on(&node, "private-x");
+    let before = [0, 1, 666, 2, 3];
+    before.iter().for_each(|number| whisper(&mut client, "private-x", *number));
+    // Five times alone, and the pauses between.
+    let all = |endpoint: &mut Endpoint| (taken(endpoint, POISON) == [0, 1, 2, 3]).then_some(());
+    until_within(Duration::from_secs(40), "the others are told, in order", || all(&mut endpoint));
+    let lost = |reason: &str| node.metric("fanfare_webhooks_lost_total", &[("app", "main-id"), ("reason", reason)]);
+    until("it is counted", || (lost("refused") == 1.0).then_some(()));
+    let given_up: Vec<_> = node.log().into_iter().filter(|line| line.contains("given up")).collect();
+    assert!(given_up.len() == 1 && given_up[0].contains("422"), "{given_up:?}");
+    let alone = endpoint.told.iter().filter(|told| told.events.len() == 1 && told.body.contains(POISON)).count();
+    assert_eq!((alone, lost("expired")), (5, 0.0));
+    node.assert_well();
+}
+
+#[test]
+fn an_event_that_fails_for_good_does_not_hold_up_its_app() {
+    let mut endpoint = Endpoint::start();
+    endpoint.back_end.refuses(POISON, "500 Internal Server Error");
+    let url = endpoint.url();
+    let mut node = Node::start("", &[&hook(&url, "client_event")[..], &[MANY]].concat());
+    let channels: Vec<String> = (0..8).map(|number| format!("private-{number}")).collect();
+    let mut client = Client::connect(&node);
+    channels.iter().for_each(|channel| _ = client.subscribe(channel));
+    whisper(&mut client, "private-0", 666);
+    // More than a node holds of an app, in all lanes.
+    for number in 1_000..4_000 {
+        whisper(&mut client, &channels[number % 8], number);
+        if number % 100 == 0 {
+            client.ping();
+        }
+    }
+    let mut number = 4_000;
+    let lost = || node.metric("fanfare_webhooks_lost_total", &[]);
+    // Eight times alone, and a second at least between.
+    until_within(Duration::from_secs(40), "the event is given up", || {
+        whisper(&mut client, &channels[number % 8], number);
+        number += 1;
+        client.ping();
+        (lost() == 1.0).then_some(())
+    });
+    until("all others are told", || (taken(&mut endpoint, POISON).len() == number - 1_000).then_some(()));
+    let mut told = taken(&mut endpoint, POISON);
+    told.sort_unstable();
+    assert_eq!(told, (1_000..number as u64).collect::<Vec<_>>());
+    assert_eq!(lost(), 1.0);
+    node.assert_well();
+}
+
+#[test]
+fn an_answer_counts_when_its_head_is_there() {
+    let endpoint = Endpoint::start();
+    endpoint.back_end.answers_and_hangs("200 OK\r\nContent-Length: 10");
+    let url = endpoint.url();
+    let node = Node::start("", &[&hook(&url, "client_event")[..], &[("FANFARE_WEBHOOKS__TIMEOUT", "0.5")]].concat());
+    let mut client = Client::on(&node, "private-x");
+    whisper(&mut client, "private-x", 1);
+    let outcome = || {
+        let metric = |name: &str| node.metric(&format!("fanfare_webhooks_{name}_total"), &[]);
+        (metric("sent"), metric("failed"))
+    };
+    until("it is over", || (outcome() != (0.0, 0.0)).then_some(()));
+    assert_eq!(outcome(), (1.0, 0.0));
+}
+
+#[test]
+fn of_an_app_that_is_gone_nothing_waits() {
+    let endpoint = Endpoint::start();
+    endpoint.says("500 Internal Server Error");
+    let folder = Folder::new();
+    let app =
+        |name: &str, id: &str, key: &str| format!("[apps.{name}]\nid = {id:?}\nkey = {key:?}\nsecret = \"s-{name}\"\n");
+    let main = app("main", node::APP_ID, node::KEY);
+    let hook = format!("[apps.other.webhooks.hook]\nurl = {:?}\nevents = [\"channel_occupied\"]\n", endpoint.url());
+    let both = format!("{main}{}{hook}", app("other", node::OTHER_ID, node::OTHER_KEY));
+    let mut node = Node::with_file("", &folder.write("fanfare.toml", &both));
+    let mut client = Client::of(&node, node::OTHER_KEY, "s-other");
+    client.subscribe("news");
+    until("it waits", || (node.metric("fanfare_webhooks_queue_age_seconds", &[]) > 0.0).then_some(()));
+    folder.write("fanfare.toml", &main);
+    node.signal("HUP");
+    until("the app is gone", || (node.metric("fanfare_reloads_total", &[("result", "taken")]) >= 1.0).then_some(()));
+    let age =
+        || http::get(node.admin, "/metrics").body.contains("fanfare_webhooks_queue_age_seconds{app=\"other-id\"}");
+    until("nothing waits", || (!age()).then_some(()));
+    node.assert_well();
 }
 
 #[test]

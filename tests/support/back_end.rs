@@ -15,6 +15,10 @@ pub(crate) struct BackEnd {
 #[derive(Default)]
 struct State {
     answer: Option<String>,
+    /// A word, and the answer to requests that have it.
+    refused: Option<(String, String)>,
+    /// It keeps its connections after the answer, and says no more.
+    hangs: bool,
     asked: Vec<String>,
 }
 
@@ -49,6 +53,18 @@ impl BackEnd {
         self.state.lock().unwrap().answer = Some(answer);
     }
 
+    /// From now on this is the answer to requests with this word.
+    pub(crate) fn refuses(&self, word: &str, status: &str) {
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        self.state.lock().unwrap().refused = Some((word.to_owned(), answer));
+    }
+
+    /// From now on: this head, and of the body that it speaks of nothing.
+    pub(crate) fn answers_and_hangs(&self, head: &str) {
+        let mut state = self.state.lock().unwrap();
+        (state.answer, state.hangs) = (Some(format!("HTTP/1.1 {head}\r\n\r\n")), true);
+    }
+
     /// What it was asked since the last look: whole requests.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
@@ -65,15 +81,19 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             _ => return,
         }
     }
-    let answer = {
+    let text = String::from_utf8_lossy(&request).into_owned();
+    let (answer, hangs) = {
         let mut state = state.lock().unwrap();
-        state.asked.push(String::from_utf8_lossy(&request).into_owned());
-        state.answer.clone()
+        let refused = state.refused.as_ref().filter(|(word, _)| text.contains(word)).map(|(_, answer)| answer.clone());
+        state.asked.push(text);
+        (refused.or_else(|| state.answer.clone()), state.hangs)
     };
-    match answer {
-        Some(answer) => drop(stream.write_all(answer.as_bytes())),
+    if let Some(answer) = &answer {
+        let _ = stream.write_all(answer.as_bytes());
+    }
+    if answer.is_none() || hangs {
         // Silence until the other side gives up.
-        None => drop(stream.read(&mut bytes)),
+        let _ = stream.read(&mut bytes);
     }
 }
 

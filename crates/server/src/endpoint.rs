@@ -82,7 +82,7 @@ const ANSWER_BYTES: usize = 64 << 10;
 /// How long a connection that is kept may be idle: less than most servers keep theirs.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// How long the rest of an answer is waited for when only its status counts.
+/// How long the rest of an answer is waited for when only its head counts.
 const REST: Duration = Duration::from_secs(1);
 
 type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -114,18 +114,16 @@ impl Caller {
         Ok(Said { status: head.status, cookies, body })
     }
 
-    /// Posts and hears the status. The rest of the answer is read as far as that keeps the connection, and not looked at.
+    /// Posts and hears the head of the answer. Has no time limit of its own.
     ///
     /// # Cancel safety
     /// As [`Self::post`].
-    pub(crate) async fn tell(&self, to: &Target, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Unheard> {
-        let (head, body) = self.send(to, headers, body).await?.into_parts();
-        // However it ends: what counts has been said.
-        let _ = timeout(REST, Limited::new(body, ANSWER_BYTES).collect()).await;
-        Ok(head.status)
-    }
-
-    async fn send(&self, to: &Target, headers: HeaderMap, body: Bytes) -> Result<Response<Incoming>, Unheard> {
+    pub(crate) async fn send(
+        &self,
+        to: &Target,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Unheard> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = to.uri.clone();
@@ -150,6 +148,12 @@ impl Caller {
                 .build(tls.wrap_connector(tcp))
         })
     }
+}
+
+/// Reads the rest of an answer of which only the head counts, as far as that keeps the connection.
+pub(crate) async fn read_off(answer: Response<Incoming>) {
+    // However it ends: what counts has been said.
+    let _ = timeout(REST, Limited::new(answer.into_body(), ANSWER_BYTES).collect()).await;
 }
 
 fn tls() -> ClientConfig {

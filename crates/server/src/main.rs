@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod banner;
 mod cli;
+mod clock;
 mod commands;
 mod directory;
 mod door;

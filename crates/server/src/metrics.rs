@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use backplane::{Cluster, LinkStatus};
 use dialects::DIALECTS;
@@ -16,6 +16,8 @@ use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use crate::clock;
 
 /// Seconds, for requests that are answered within milliseconds when all is well.
 const DURATION_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
@@ -179,7 +181,7 @@ impl Metrics {
             webhooks_retried: make.counters("webhooks_retried_total", "Requests that were tried again.", &["app"]),
             webhooks_lost: make.counters(
                 "webhooks_lost_total",
-                "Events that an endpoint will not have: tried until their time was over, or until the node stopped.",
+                "Events that an endpoint will not have: tried until their time was over, refused, or left when the node stopped.",
                 &["app", "reason"],
             ),
             webhooks_queue_full: make.counter(
@@ -221,7 +223,7 @@ impl Metrics {
             for family in [&self.webhooks_sent, &self.webhooks_failed, &self.webhooks_retried] {
                 family.with_label_values(&[&*app.id]);
             }
-            for reason in ["expired", "shutdown"] {
+            for reason in ["expired", "refused", "shutdown"] {
                 self.webhooks_lost.with_label_values(&[&*app.id, reason]);
             }
             self.webhooks_age.with_label_values(&[&*app.id]);
@@ -283,6 +285,13 @@ impl Metrics {
             Some(when) => _ = oldest.insert(app.clone(), when),
             None => _ = oldest.insert(app.clone(), u64::MAX),
         }
+    }
+
+    /// The app is not told of any more.
+    pub(crate) fn forget_webhooks(&self, app: &str) {
+        self.webhooks_oldest.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        // It was there only if something was ever counted.
+        let _ = self.webhooks_age.remove_label_values(&[app]);
     }
 
     pub(crate) fn http(&self, route: &str, method: &str, status: u16, took: Duration) {
@@ -401,7 +410,7 @@ impl Metrics {
 
 impl Metrics {
     fn take_over_ages(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let now = clock::ms();
         for (app, when) in self.webhooks_oldest.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let age = Duration::from_millis(now.saturating_sub(*when)).as_secs_f64();
             self.webhooks_age.with_label_values(&[&**app]).set(age);

@@ -11,7 +11,7 @@ mod rate;
 mod routes;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use backplane::{Cluster, PublishError, QueryError};
 use bytes::Bytes;
@@ -25,6 +25,7 @@ pub(crate) use rate::Rate;
 use routes::{Call, Found, Missed};
 use tokio::time::timeout;
 
+use crate::clock;
 use crate::directory::Directory;
 use crate::door::{Answer, pairs};
 use crate::metrics::Metrics;
@@ -117,7 +118,7 @@ impl Api {
         let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
         let signed = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query };
         // Who has not shown that he is the application gets no place and no patience.
-        self.authorize(&app, auth::verify_head(&app, &signed, now()))?;
+        self.authorize(&app, auth::verify_head(&app, &signed, clock::seconds()))?;
         if !self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
             let limit = app.limits.api_requests_per_second;
             let text = format!("More than {limit} requests a second, which is this app's limit");
@@ -170,11 +171,6 @@ pub(crate) async fn read(body: Incoming, max: usize, patience: Duration) -> Resu
         Ok(Err(_)) => Err(Refused::bad("The body ended too early")),
         Err(_) => Err(Refused(StatusCode::REQUEST_TIMEOUT, "The body took too long".into())),
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn error_body(text: &str) -> Bytes {

@@ -137,7 +137,7 @@ pub(crate) const TABLE: [Row; 76] = [
     row("drain.leave_linger", WAIT, Seconds(3.0), "At a stop: how long presence waits for a user to come back on another node."),
 
     row("webhooks.lanes", Kind::Count { min: 1, max: 64 }, Whole(4), "Requests to one endpoint at a time. Each channel has its lane, and within a lane one request follows the other."),
-    row("webhooks.batch_events", Kind::Count { min: 1, max: 1_000 }, Whole(10), "The most events of one request: those of its lane that wait when it is made. Nothing waits for a batch to be full. 1: one event a request."),
+    row("webhooks.batch_events", Kind::Count { min: 1, max: 100 }, Whole(10), "The most events of one request: those of its lane that wait when it is made. Their ids are one header. Nothing waits for a batch to be full. 1: one event a request."),
     row("webhooks.timeout", PERIOD, Seconds(5.0), "How long an endpoint may take to answer; then the request counts as failed."),
     row("webhooks.retry_seconds", WAIT, Seconds(3_600.0), "How long after an event its request is tried again, with pauses of 1 to 60 seconds; then the event is lost to that endpoint, and counted."),
 

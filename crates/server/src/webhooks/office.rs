@@ -54,6 +54,8 @@ pub(super) struct Office {
     held: RefCell<Held>,
     stage: watch::Sender<Stage>,
     renewed: Cell<bool>,
+    /// Its app is gone, or another office has it.
+    is_gone: Cell<bool>,
     /// The app or the stage is another one, or there is room again.
     changed: Notify,
     task: RefCell<Option<JoinHandle<()>>>,
@@ -89,6 +91,7 @@ impl Office {
             held: RefCell::default(),
             stage: watch::Sender::new(Stage::Open),
             renewed: Cell::new(false),
+            is_gone: Cell::new(false),
             changed: Notify::new(),
             task: RefCell::default(),
         });
@@ -113,10 +116,12 @@ impl Office {
         self.changed.notify_one();
     }
 
-    /// Stops taking. What it holds is not told.
+    /// Stops taking, for its app is gone. What it holds is not told.
     pub(super) fn end(&self) {
         self.stage.send_replace(Stage::Ending);
+        self.is_gone.set(true);
         self.changed.notify_one();
+        self.house.metrics.forget_webhooks(&self.app.borrow().id);
     }
 
     /// Waits for its end.
@@ -201,10 +206,11 @@ impl Office {
         let mut lanes = Lanes { endpoints: Vec::new(), tasks: Vec::new() };
         for endpoint in app.webhooks.iter().filter_map(|webhook| Endpoint::new(&app, webhook)) {
             let mut lines = Vec::new();
+            let room = HELD_MAX / self.house.settings.lanes;
             for _ in 0..self.house.settings.lanes {
                 let (line, end) = channel(HELD_MAX);
                 lines.push(line);
-                lanes.tasks.push(tokio::task::spawn_local(lane::run(self.clone(), endpoint.clone(), end)));
+                lanes.tasks.push(tokio::task::spawn_local(lane::run(self.clone(), endpoint.clone(), end, room)));
             }
             lanes.endpoints.push((endpoint, lines));
         }
@@ -278,6 +284,9 @@ impl Office {
 
     /// Since when the oldest waits.
     fn tell_age(&self) {
+        if self.is_gone.get() {
+            return;
+        }
         let oldest = self.held.borrow().by_number.values().next().map(|told| told.job.time_ms);
         self.house.metrics.webhook_oldest(&self.app.borrow().id, oldest);
     }
