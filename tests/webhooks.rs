@@ -390,6 +390,27 @@ fn a_node_that_stops_hands_over_what_it_did_not_tell() {
 }
 
 #[test]
+fn a_node_without_redis_counts_all_that_is_lost_with_it() {
+    let endpoint = Endpoint::start();
+    endpoint.says("503 Service Unavailable");
+    let url = endpoint.url();
+    let mut node = Node::start("", &[&hook(&url, "client_event")[..], &[MANY]].concat());
+    let mut client = Client::on(&node, "private-x");
+    // More than it holds beside the backplane's queue.
+    for number in 0..1_500 {
+        whisper(&mut client, "private-x", number);
+        if number % 100 == 99 {
+            client.ping();
+        }
+    }
+    node.signal("INT");
+    assert!(node.end().success());
+    let lost = node.log().into_iter().find(|line| line.contains("webhooks were not received")).expect("it says so");
+    let lost: Value = serde_json::from_str(&lost).expect("a JSON line");
+    assert_eq!(lost["lost"], 1_500);
+}
+
+#[test]
 fn an_endpoint_behind_tls_is_told_when_its_certificate_is_trusted() {
     let mut endpoint = Endpoint::start();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));

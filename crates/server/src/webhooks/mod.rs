@@ -92,7 +92,7 @@ impl Webhooks {
         // What is late is undone, and told again or counted below.
         let _ = timeout(LAST_WORDS, all).await;
         for office in offices {
-            office.give_up();
+            office.give_up().await;
         }
     }
 }

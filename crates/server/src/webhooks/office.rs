@@ -12,6 +12,7 @@ use model::webhook::Job;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::House;
 use super::lane::{self, Endpoint};
@@ -134,10 +135,21 @@ impl Office {
     }
 
     /// Counts what is lost with the node.
-    pub(super) fn give_up(&self) {
-        let left = self.held.borrow().by_number.len();
-        if !self.house.outlived && left > 0 {
-            let app = self.app.borrow().id.clone();
+    pub(super) async fn give_up(&self) {
+        if self.house.outlived {
+            return;
+        }
+        let app = self.app.borrow().id.clone();
+        let mut left = 0;
+        // What it had no room for waits in a queue that ends with the node, too.
+        while let Ok(jobs) =
+            timeout(Duration::ZERO, self.house.backplane.clone().take_jobs(app.clone(), TAKE_MAX)).await
+            && !jobs.is_empty()
+        {
+            left += jobs.len();
+        }
+        left += self.held.borrow().by_number.len();
+        if left > 0 {
             self.house.metrics.webhooks_lost(&app, "shutdown", left);
             tracing::warn!(app = &*app, lost = left, "webhooks were not received before the node stopped");
         }
