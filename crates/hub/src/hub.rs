@@ -51,6 +51,11 @@ impl Hub {
         &self.stats
     }
 
+    /// Open connections of one app.
+    pub fn connections_of(&self, app: &str) -> u64 {
+        self.stats.iter().map(|stats| stats.connections_of(app)).sum()
+    }
+
     /// A socket id that this node has not given in its last 2^31 connections.
     pub(crate) fn next_socket_id(&self) -> SocketId {
         loop {

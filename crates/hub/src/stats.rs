@@ -103,6 +103,11 @@ impl WorkerStats {
         self.links.lock().map(|map| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
     }
 
+    pub(crate) fn connections_of(&self, app: &str) -> u64 {
+        let Ok(links) = self.links.lock() else { return 0 };
+        links.iter().filter(|((id, _), _)| **id == *app).map(|(_, stats)| stats.connections.get()).sum()
+    }
+
     /// Looked up once a connection.
     pub(crate) fn link(&self, app: &Arc<str>, dialect: u8) -> Arc<LinkStats> {
         match self.links.lock() {

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use backplane::Workers;
 use bytes::Bytes;
 use dialects::{DIALECTS, PLAIN, PUSHER};
 use http_body_util::Full;
@@ -283,8 +282,7 @@ impl Door {
         if limit == 0 {
             return false;
         }
-        let here = self.hub.connections().get(&app.id).copied().unwrap_or(0);
-        here + self.api.backplane.connections_elsewhere(&app.id) >= limit
+        self.hub.connections_of(&app.id) + self.api.backplane.connections_elsewhere(&app.id) >= limit
     }
 }
 

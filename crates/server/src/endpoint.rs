@@ -33,18 +33,19 @@ impl Target {
     /// What is wrong with the URL and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const EXAMPLE: &str = "write a URL such as \"http://127.0.0.1:8000/a/path\" or \"https://app.example/a/path\"";
-        let uri: Uri = text.parse().map_err(|_| format!("{text:?} is not a URL; {EXAMPLE}"))?;
+        // Nothing of it is repeated: there may be a token in it.
+        let uri: Uri = text.parse().map_err(|_| format!("is not a URL; {EXAMPLE}"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(format!("{text:?} does not begin with http:// or https://; {EXAMPLE}"));
+            return Err(format!("does not begin with http:// or https://; {EXAMPLE}"));
         }
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         if authority.contains('@') {
             return Err(format!("has a user or password, which are not sent; {EXAMPLE}"));
         }
         if text.contains('#') || uri.host().is_none_or(str::is_empty) || authority.ends_with(':') {
-            return Err(format!("{text:?} is not the URL of an endpoint; {EXAMPLE}"));
+            return Err(format!("is not the URL of an endpoint; {EXAMPLE}"));
         }
-        let host = HeaderValue::from_str(authority).map_err(|_| format!("{text:?} is not a URL; {EXAMPLE}"))?;
+        let host = HeaderValue::from_str(authority).map_err(|_| format!("is not a URL; {EXAMPLE}"))?;
         Ok(Self { uri, host })
     }
 
@@ -185,6 +186,7 @@ mod tests {
         let wrong = |text: &str, why: &str| {
             let said = Target::parse(text).unwrap_err();
             assert!(said.contains(why) && said.contains("http://127.0.0.1:8000/"), "{text}: {said}");
+            assert!(!said.contains("secret"), "{said}");
         };
         wrong("app.test:8000", "does not begin with http://");
         wrong("/broadcasting/auth", "does not begin");
@@ -193,5 +195,8 @@ mod tests {
         wrong("http://app.test/#x", "not the URL");
         wrong("http://", "not");
         wrong("http://a b/", "not a URL");
+        wrong("http://a/ b?secret", "not a URL");
+        wrong("ftp://a/?secret", "does not begin");
+        wrong("http://a/?secret#x", "not the URL");
     }
 }

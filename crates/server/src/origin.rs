@@ -24,7 +24,16 @@ impl Pattern {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const EXAMPLE: &str = "write \"https://shop.example\", \"https://*.shop.example\" for what is below it, or \
                                \"shop.example\" for any scheme and port";
+        if !text.is_ascii() {
+            return Err(format!(
+                "{text:?} has a letter that origins do not have: browsers send names in punycode; write them so \
+                 (\"https://xn--…\")"
+            ));
+        }
         let lower = text.to_lowercase();
+        if lower == "null" {
+            return Err(format!("{text:?} is what any page without an origin sends, and is never allowed; {EXAMPLE}"));
+        }
         let (scheme, authority) = match lower.split_once("://") {
             Some((scheme, authority)) => (Some(scheme), authority),
             None => (None, &*lower),
@@ -137,6 +146,16 @@ mod tests {
             assert_eq!(page(Some(foreign), "ws.test"), Page::Foreign, "{foreign}");
         }
         assert_eq!(page(Some("null"), ""), Page::Foreign);
+    }
+
+    #[test]
+    fn an_entry_that_no_browser_sends_is_refused() {
+        for (text, why) in [("null", "never allowed"), ("Null", "never allowed"), ("https://bücher.test", "punycode")]
+        {
+            let said = Pattern::parse(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        assert!(Pattern::parse("https://xn--bcher-kva.test").unwrap().matches("https://xn--bcher-kva.test"));
     }
 
     #[test]

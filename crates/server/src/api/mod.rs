@@ -53,6 +53,18 @@ impl Refused {
     }
 }
 
+/// A request that was not worked on, and for how many seconds its kind will not be, where that is told.
+struct TurnedAway {
+    refused: Refused,
+    wait: u64,
+}
+
+impl From<Refused> for TurnedAway {
+    fn from(refused: Refused) -> Self {
+        Self { refused, wait: 1 }
+    }
+}
+
 impl From<PublishError> for Refused {
     fn from(error: PublishError) -> Self {
         let text = match error {
@@ -87,11 +99,11 @@ impl Api {
         let method = request.method().clone();
         let (route, allow, outcome) = match routes::find(&method, request.uri().path()) {
             Ok(found) => (found.name, None, self.call(request, found, patience).await),
-            Err(Missed { refused, name, allow }) => (name, allow, Err(refused)),
+            Err(Missed { refused, name, allow }) => (name, allow, Err(refused.into())),
         };
-        let (status, body) = match &outcome {
-            Ok(body) => (StatusCode::OK, body.clone()),
-            Err(Refused(status, text)) => (*status, error_body(text)),
+        let (status, body, wait) = match outcome {
+            Ok(body) => (StatusCode::OK, body, 0),
+            Err(TurnedAway { refused: Refused(status, text), wait }) => (status, error_body(&text), wait),
         };
         self.metrics.http(route, method_label(&method), status.as_u16(), began.elapsed());
         let mut answer = Response::new(Full::new(body));
@@ -99,7 +111,7 @@ impl Api {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, wait.into());
         }
         // Methods of ours are header values.
         if let Some(allow) = allow.and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
@@ -108,7 +120,7 @@ impl Api {
         answer
     }
 
-    async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, Refused> {
+    async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, TurnedAway> {
         let served = self.directory.now();
         let app = served.apps.by_id(&found.app).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
@@ -119,25 +131,28 @@ impl Api {
         let signed = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query };
         // Who has not shown that he is the application gets no place and no patience.
         self.authorize(&app, auth::verify_head(&app, &signed, clock::seconds()))?;
-        if !self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
+        if let Err(wait) = self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
             let limit = app.limits.api_requests_per_second;
             let text = format!("More than {limit} requests a second, which is this app's limit");
-            return Err(Refused(StatusCode::TOO_MANY_REQUESTS, text));
+            let refused = Refused(StatusCode::TOO_MANY_REQUESTS, text);
+            return Err(TurnedAway { refused, wait: wait.as_secs_f64().ceil() as u64 });
         }
         let Some(_place) = self.places.take(&app.id, served.apps.iter().len()) else {
-            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at a time: try again".into()));
+            let text = "Too many requests at a time: try again".into();
+            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, text).into());
         };
         let body = read(body, self.body_bytes, patience).await?;
         self.authorize(&app, auth::verify_body(&signed, &body))?;
         let query = auth::with_arrays_joined(&query).unwrap_or(query);
-        match found.call {
+        let answer = match found.call {
             Call::Publish => events::publish(self, &app, &body).await,
             Call::PublishBatch => events::publish_batch(self, &app, &body).await,
             Call::Channels => channels::list(self, &app, &query).await,
             Call::Channel => channels::one(self, &app, &found.parameter, &query).await,
             Call::Users => channels::users(self, &app, &found.parameter, &query).await,
             Call::Terminate => channels::terminate(self, &app, &found.parameter).await,
-        }
+        };
+        Ok(answer?)
     }
 
     /// Counts who was refused.

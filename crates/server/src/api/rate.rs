@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::App;
 
@@ -16,11 +16,14 @@ struct Bucket {
 }
 
 impl Rate {
-    /// Takes one request of the app; false when it has none left. `nodes`: how many share the limit.
-    pub(super) fn take(&self, app: &App, nodes: usize, now: Instant) -> bool {
+    /// Takes one request of the app. `nodes`: how many share the limit.
+    ///
+    /// # Errors
+    /// It has none left, and has one again after this time.
+    pub(super) fn take(&self, app: &App, nodes: usize, now: Instant) -> Result<(), Duration> {
         let limit = app.limits.api_requests_per_second;
         if limit == 0 {
-            return true;
+            return Ok(());
         }
         let a_second = f64::from(limit) / nodes.max(1) as f64;
         // Below one a second a whole request must still fit.
@@ -31,18 +34,16 @@ impl Rate {
         let since = now.saturating_duration_since(bucket.filled).as_secs_f64();
         bucket.tokens = (bucket.tokens + since * a_second).min(size);
         bucket.filled = now;
-        let enough = bucket.tokens >= 1.0;
-        if enough {
-            bucket.tokens -= 1.0;
+        if bucket.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / a_second));
         }
-        enough
+        bucket.tokens -= 1.0;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -50,7 +51,7 @@ mod tests {
         let mut app = App::new("1", "k", "s");
         let rate = Rate::default();
         let begin = Instant::now();
-        let taken = |app: &App, nodes, now| (0..100).filter(|_| rate.take(app, nodes, now)).count();
+        let taken = |app: &App, nodes, now| (0..100).filter(|_| rate.take(app, nodes, now).is_ok()).count();
         assert_eq!(taken(&app, 1, begin), 100, "0 is no limit");
         app.limits.api_requests_per_second = 20;
         assert_eq!(taken(&app, 2, begin), 10);
@@ -59,7 +60,11 @@ mod tests {
         app.limits.api_requests_per_second = 1;
         let other = App { id: "2".into(), ..app };
         assert_eq!(taken(&other, 4, begin), 1);
-        assert_eq!(taken(&other, 4, begin + Duration::from_secs(2)), 0);
+        let after = |seconds| rate.take(&other, 4, begin + Duration::from_secs(seconds));
+        assert_eq!(
+            (after(0), after(1), after(2)),
+            (Err(Duration::from_secs(4)), Err(Duration::from_secs(3)), Err(Duration::from_secs(2)))
+        );
         assert_eq!(taken(&other, 4, begin + Duration::from_millis(4_001)), 1);
     }
 }
