@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::directory::Served;
 use crate::metrics::Metrics;
 
 /// Connections that the kernel holds until we accept them; it cuts this to `net.core.somaxconn`.
@@ -35,8 +34,8 @@ pub(crate) enum Order {
         done: mpsc::Sender<()>,
     },
     CloseNow,
-    /// The apps are these from now on.
-    Apps(Arc<Served>),
+    /// The apps are other ones: those of the directory.
+    Apps,
 }
 
 /// Counts one handshake in flight, from accept until the first request is read.

@@ -226,7 +226,8 @@ impl Node {
                     });
                 }
                 Order::CloseNow => worker.close_now(),
-                Order::Apps(served) => worker.set_apps(&served.apps).await,
+                // Not those of the order: a client of a later reading may be in already.
+                Order::Apps => worker.set_apps(&self.directory.now().apps).await,
             }
         }
     }
@@ -327,7 +328,7 @@ impl Node {
         self.directory.replace(served.clone());
         for worker in workers {
             // A worker that is gone has nobody to tell.
-            let _ = worker.send(Order::Apps(served.clone())).await;
+            let _ = worker.send(Order::Apps).await;
         }
         let [added, removed, changed] = [changes.added, changes.removed, changes.changed].map(|names| names.join(", "));
         tracing::info!(added, removed, changed, "the settings were read anew");

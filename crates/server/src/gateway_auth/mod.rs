@@ -123,13 +123,13 @@ impl Route {
 }
 
 /// What a client is told.
-struct Told {
+struct Reply {
     status: StatusCode,
     body: Bytes,
     cookies: Vec<HeaderValue>,
 }
 
-impl From<Refused> for Told {
+impl From<Refused> for Reply {
     fn from(Refused(status, text): Refused) -> Self {
         let mut body = br#"{"message":"#.to_vec();
         model::json::push_string(&mut body, &text);
@@ -212,8 +212,8 @@ impl Gateway {
         page: &Page,
         peer: IpAddr,
         patience: Duration,
-    ) -> Told {
-        let refused = |status, text: String| Told::from(Refused(status, text));
+    ) -> Reply {
+        let refused = |status, text: String| Reply::from(Refused(status, text));
         let target = match route {
             Route::Channel => &desk.back_end.channels,
             Route::User => &desk.back_end.users,
@@ -228,7 +228,7 @@ impl Gateway {
             return refused(StatusCode::FORBIDDEN, text);
         }
         if request.method() == Method::OPTIONS {
-            return Told { status: StatusCode::NO_CONTENT, body: Bytes::new(), cookies: Vec::new() };
+            return Reply { status: StatusCode::NO_CONTENT, body: Bytes::new(), cookies: Vec::new() };
         }
         if request.method() != Method::POST {
             return refused(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes POST only", route.path()));
@@ -276,15 +276,15 @@ impl Gateway {
         }
     }
 
-    fn told(&self, desk: &NamedApp, route: Route, question: &Question, said: Said) -> Told {
+    fn told(&self, desk: &NamedApp, route: Route, question: &Question, said: Said) -> Reply {
         let told = match answer::answer(&desk.app, question, said.status, &said.body) {
-            Ok(body) => Told { status: StatusCode::OK, body: body.into(), cookies: Vec::new() },
+            Ok(body) => Reply { status: StatusCode::OK, body: body.into(), cookies: Vec::new() },
             Err(refused) => {
                 self.metrics.auth_failed(&desk.app.id, route.failure());
                 refused.into()
             }
         };
-        Told { cookies: said.cookies, ..told }
+        Reply { cookies: said.cookies, ..told }
     }
 }
 
