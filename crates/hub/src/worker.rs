@@ -1,6 +1,6 @@
 //! One thread of the engine: a shard, the loop that drains its inbox, and its clock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::rc::Rc;
@@ -23,12 +23,15 @@ pub struct Worker {
     shard: RefCell<Shard>,
     hub: Arc<Hub>,
     number: usize,
+    /// A task awaits what becomes of the whispers.
+    whispering: Cell<bool>,
 }
 
 impl Worker {
     /// `number`: 0 ..< workers. Lives on the thread that calls [`Worker::run`].
     pub fn new(hub: Arc<Hub>, backplane: Arc<dyn Backplane>, number: usize) -> Rc<Self> {
-        Rc::new(Self { shard: RefCell::new(Shard::new(hub.clone(), backplane, number)), hub, number })
+        let shard = RefCell::new(Shard::new(hub.clone(), backplane, number));
+        Rc::new(Self { shard, hub, number, whispering: Cell::new(false) })
     }
 
     /// Drains the inbox and keeps the clock, for ever. Must run in a `LocalSet`.
@@ -198,14 +201,21 @@ impl Worker {
         }
     }
 
+    /// Awaits what becomes of the whispers, one after the other: the backplane answers in their order, and in that order they
+    /// are told on.
     fn send_whispers(self: &Rc<Self>) {
-        let whispers = std::mem::take(&mut self.shard.borrow_mut().whispers);
-        for mut whispered in whispers {
-            let worker = self.clone();
-            tokio::task::spawn_local(async move {
+        if self.shard.borrow().whispers.is_empty() || self.whispering.replace(true) {
+            return;
+        }
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                let next = worker.shard.borrow_mut().whispers.pop_front();
+                let Some(mut whispered) = next else { break };
                 let result = whispered.published.as_mut().await;
                 worker.shard.borrow_mut().note_whispered(whispered, result);
-            });
-        }
+            }
+            worker.whispering.set(false);
+        });
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn publish(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<By
         }
         json::push_string(&mut out, name.as_str());
         out.push(b':');
-        info.push_object(&mut out, counts);
+        info.of(name).push_object(&mut out, counts);
     }
     out.extend_from_slice(b"}}");
     Ok(out.into())
@@ -80,18 +80,22 @@ pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Res
     let read = |(index, item): (usize, &&RawValue)| read(app, item.get(), &format!("batch[{index}]: "));
     let publishes = batch.batch.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     // An item is one event on one channel, in batches; where it names more, the first is told of.
-    let asked: Vec<(Info, usize)> = publishes.iter().map(|publish| (publish.info, publish.channels.len())).collect();
+    let asked = |publish: &Publish| {
+        let info = publish.channels.first().map_or(publish.info, |first| publish.info.of(first));
+        (publish.info, info, publish.channels.len())
+    };
+    let asked: Vec<(Info, Info, usize)> = publishes.iter().map(asked).collect();
     let mut counts = counts(api, app, &publishes).await?.into_iter();
     send(api, app, publishes).await?;
-    if !asked.iter().any(|(info, _)| info.wants_counts()) {
+    if !asked.iter().any(|(info, ..)| info.wants_counts()) {
         return Ok(Bytes::from_static(b"{}"));
     }
     let mut out = br#"{"batch":["#.to_vec();
-    for (at, (info, channels)) in asked.into_iter().enumerate() {
+    for (at, (wanted, info, channels)) in asked.into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        let first = counts.by_ref().take(if info.wants_counts() { channels } else { 0 }).collect::<Vec<_>>();
+        let first = counts.by_ref().take(if wanted.wants_counts() { channels } else { 0 }).collect::<Vec<_>>();
         info.push_object(&mut out, first.first().copied().unwrap_or_default());
     }
     out.extend_from_slice(b"]}");
@@ -179,16 +183,14 @@ fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     event.except = except(present(body.socket_id)).map_err(bad)?;
     event.cacheable = true;
     let channels = channels(app, &body).map_err(|text| bad(&text))?;
-    let info = info(present(body.info), &channels).map_err(|text| bad(&text))?;
+    let info = info(present(body.info)).map_err(|text| bad(&text))?;
     Ok(Publish { event, channels, info })
 }
 
-fn info(raw: Option<&RawValue>, channels: &[ChannelName]) -> Result<Info, String> {
+fn info(raw: Option<&RawValue>) -> Result<Info, String> {
     let Some(raw) = raw else { return Ok(Info::default()) };
     let text = string(Some(raw)).ok_or("info is no string: write the words with commas between them")?;
-    let info = Info::read(&text, &info::COUNTS)?;
-    channels.iter().try_for_each(|channel| info.fits(channel))?;
-    Ok(info)
+    Info::read(&text, &info::COUNTS)
 }
 
 fn channels(app: &App, body: &Body<'_>) -> Result<Vec<ChannelName>, String> {

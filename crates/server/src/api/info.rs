@@ -48,6 +48,11 @@ impl Info {
         Ok(())
     }
 
+    /// What of it there is for this channel: in a publish on channels of several kinds (pusher docs, "POST event").
+    pub(super) fn of(self, channel: &ChannelName) -> Self {
+        Self { user_count: self.user_count && channel.kind().access == Access::Presence, ..self }
+    }
+
     pub(super) fn wants_counts(self) -> bool {
         self.user_count || self.subscription_count
     }

@@ -10,6 +10,7 @@ mod places;
 mod rate;
 mod routes;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use backplane::{Cluster, PublishError, QueryError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use model::{App, auth};
 pub(crate) use places::Places;
@@ -97,8 +98,10 @@ impl Api {
     pub(crate) async fn answer(&self, request: Request<Incoming>, patience: Duration) -> Answer {
         let began = Instant::now();
         let method = request.method().clone();
+        // An answer before the end of the body ends the line, and whoever keeps lines must know.
+        let unread = Cell::new(!request.body().is_end_stream());
         let (route, allow, outcome) = match routes::find(&method, request.uri().path()) {
-            Ok(found) => (found.name, None, self.call(request, found, patience).await),
+            Ok(found) => (found.name, None, self.call(request, found, patience, &unread).await),
             Err(Missed { refused, name, allow }) => (name, allow, Err(refused.into())),
         };
         let (status, body, wait) = match outcome {
@@ -113,6 +116,9 @@ impl Api {
         if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
             headers.insert(RETRY_AFTER, wait.into());
         }
+        if unread.get() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         // Methods of ours are header values.
         if let Some(allow) = allow.and_then(|method| HeaderValue::from_str(method.as_str()).ok()) {
             headers.insert(ALLOW, allow);
@@ -120,7 +126,13 @@ impl Api {
         answer
     }
 
-    async fn call(&self, request: Request<Incoming>, found: Found, patience: Duration) -> Result<Bytes, TurnedAway> {
+    async fn call(
+        &self,
+        request: Request<Incoming>,
+        found: Found,
+        patience: Duration,
+        unread: &Cell<bool>,
+    ) -> Result<Bytes, TurnedAway> {
         let served = self.directory.now();
         let app = served.apps.by_id(&found.app).cloned();
         let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
@@ -142,6 +154,7 @@ impl Api {
             return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, text).into());
         };
         let body = read(body, self.body_bytes, patience).await?;
+        unread.set(false);
         self.authorize(&app, auth::verify_body(&signed, &body))?;
         let query = auth::with_arrays_joined(&query).unwrap_or(query);
         let answer = match found.call {
