@@ -818,6 +818,7 @@ fn a_newcomer_to_a_cache_channel_is_given_what_it_holds_and_a_second_subscribe_n
 fn whispers_have_limits_and_each_second_begins_anew() {
     let mut story = Story::new();
     let webhook = Webhook {
+        name: "hook".into(),
         url: "".into(),
         kinds: WebhookKinds::NONE.with(WebhookKind::ClientEvent),
         channel_prefix: None,

@@ -86,6 +86,8 @@ impl WebhookKinds {
 /// One endpoint of an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Webhook {
+    /// What the operator calls it.
+    pub name: Box<str>,
     pub url: Box<str>,
     pub kinds: WebhookKinds,
     /// Only channels whose names begin so; `None` takes all.

@@ -101,6 +101,7 @@ fn webhooks(values: &Values, app: &str) -> Vec<Webhook> {
         let kinds = listed(text("events")).filter_map(WebhookKind::from_name);
         let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.into(), Secret::new(value)));
         Webhook {
+            name: table.rsplit('.').next().unwrap_or_default().into(),
             url: text("url").into(),
             kinds: kinds.fold(WebhookKinds::NONE, WebhookKinds::with),
             channel_prefix: part("channel_prefix"),

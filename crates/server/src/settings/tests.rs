@@ -291,6 +291,7 @@ fn webhooks_are_read_from_the_file_and_the_environment() {
     let settings = read(&file, &variables).unwrap();
     let kinds = |kinds: &[WebhookKind]| kinds.iter().fold(WebhookKinds::NONE, |all, kind| all.with(*kind));
     let audit = Webhook {
+        name: "audit".into(),
         url: "https://app.test/hooks".into(),
         kinds: kinds(&[WebhookKind::ChannelOccupied, WebhookKind::ClientEvent]),
         channel_prefix: Some("private-".into()),
@@ -298,6 +299,7 @@ fn webhooks_are_read_from_the_file_and_the_environment() {
         headers: vec![("authorization".into(), Secret::new("Bearer a, b")), ("x-tenant".into(), Secret::new("7"))],
     };
     let other = Webhook {
+        name: "other".into(),
         url: "http://app.test/".into(),
         kinds: kinds(&[WebhookKind::CacheMiss, WebhookKind::MemberAdded]),
         channel_prefix: None,

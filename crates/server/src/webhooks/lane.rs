@@ -105,7 +105,8 @@ impl Endpoint {
             return;
         }
         self.complained.set(Some(Instant::now()));
-        tracing::warn!(app = &*self.app.id, endpoint = self.target.origin(), why, lost, "a webhook is not received");
+        let (app, webhook, endpoint) = (&*self.app.id, &*self.webhook.name, self.target.origin());
+        tracing::warn!(app, webhook, endpoint, why, lost, "a webhook is not received");
     }
 }
 

@@ -60,11 +60,7 @@ pub(super) fn fixed_headers(app: &App, webhook: &Webhook) -> HeaderMap {
     }
     // To the letter: the Node SDK refuses a charset.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!(
-        env!("CARGO_PKG_NAME"),
-        "/",
-        env!("CARGO_PKG_VERSION")
-    )));
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION"))));
     if let Ok(key) = HeaderValue::from_str(&app.key) {
         headers.insert(KEY, key);
     }
@@ -128,6 +124,7 @@ mod tests {
     fn a_request_is_signed_over_its_very_bytes_and_names_its_events() {
         let app = App::new("1", "the-key", "the-secret");
         let webhook = Webhook {
+            name: "hook".into(),
             url: "http://a/".into(),
             kinds: WebhookKinds::NONE.with(WebhookKind::CacheMiss),
             channel_prefix: None,
