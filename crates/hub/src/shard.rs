@@ -65,8 +65,8 @@ pub(crate) struct Shard {
     pub(crate) returning: Vec<Rc<Connection>>,
     /// While draining: how long an exit is held back, so that who comes back elsewhere was never away.
     pub(crate) linger: Option<Duration>,
-    /// Client events given to the backplane whose answer is awaited, in their order.
-    pub(crate) whispers: VecDeque<Whispered>,
+    /// Client events given to the backplane since the worker last looked.
+    pub(crate) whispers: Vec<Whispered>,
     /// Held back while draining.
     exits: VecDeque<(Instant, Arc<ChannelKey>, UserId)>,
     /// Bytes that the inbox may have back after the turn.
@@ -104,7 +104,7 @@ impl Shard {
             doomed: Vec::new(),
             returning: Vec::new(),
             linger: None,
-            whispers: VecDeque::new(),
+            whispers: Vec::new(),
             exits: VecDeque::new(),
             freed: 0,
             actions: Vec::new(),

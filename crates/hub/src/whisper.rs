@@ -47,7 +47,7 @@ impl Shard {
         let user_id = user.map(|user| Box::from(&*user));
         let event = Event { name: event, data, except: Some(connection.id), user_id, position: None, cacheable: false };
         let published = self.backplane.publish(channel.clone(), event);
-        self.whispers.push_back(Whispered { published, connection: connection.clone(), channel, tag, report });
+        self.whispers.push(Whispered { published, connection: connection.clone(), channel, tag, report });
     }
 
     /// What became of a whisper: the webhooks are told of one that got there, the sender of one that did not.

@@ -1,10 +1,12 @@
 //! One thread of the engine: a shard, the loop that drains its inbox, and its clock.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use backplane::Backplane;
@@ -15,6 +17,7 @@ use crate::fanout::TURN_MAX;
 use crate::hub::Hub;
 use crate::outbox::Sink;
 use crate::shard::Shard;
+use crate::whisper::Whispered;
 
 /// Steps in which a spread close or a drain moves on.
 const STEP: Duration = Duration::from_millis(20);
@@ -23,7 +26,9 @@ pub struct Worker {
     shard: RefCell<Shard>,
     hub: Arc<Hub>,
     number: usize,
-    /// A task awaits what becomes of the whispers.
+    /// Client events that the backplane has taken and not answered yet, in their order.
+    unanswered: RefCell<VecDeque<Whispered>>,
+    /// A task awaits what becomes of them.
     whispering: Cell<bool>,
 }
 
@@ -31,7 +36,7 @@ impl Worker {
     /// `number`: 0 ..< workers. Lives on the thread that calls [`Worker::run`].
     pub fn new(hub: Arc<Hub>, backplane: Arc<dyn Backplane>, number: usize) -> Rc<Self> {
         let shard = RefCell::new(Shard::new(hub.clone(), backplane, number));
-        Rc::new(Self { shard, hub, number, whispering: Cell::new(false) })
+        Rc::new(Self { shard, hub, number, unanswered: RefCell::default(), whispering: Cell::new(false) })
     }
 
     /// Drains the inbox and keeps the clock, for ever. Must run in a `LocalSet`.
@@ -202,15 +207,27 @@ impl Worker {
     }
 
     /// Awaits what becomes of the whispers, one after the other: the backplane answers in their order, and in that order they
-    /// are told on.
+    /// are told on. What it refuses at once does not wait behind them: so no more wait than the backplane takes.
     fn send_whispers(self: &Rc<Self>) {
-        if self.shard.borrow().whispers.is_empty() || self.whispering.replace(true) {
+        let fresh = std::mem::take(&mut self.shard.borrow_mut().whispers);
+        for mut whispered in fresh {
+            match whispered.published.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Err(error)) => {
+                    self.shard.borrow_mut().note_whispered(whispered, Err(error));
+                    continue;
+                }
+                Poll::Ready(Ok(())) => whispered.published = Box::pin(std::future::ready(Ok(()))),
+                Poll::Pending => {}
+            }
+            self.unanswered.borrow_mut().push_back(whispered);
+        }
+        if self.unanswered.borrow().is_empty() || self.whispering.replace(true) {
             return;
         }
         let worker = self.clone();
         tokio::task::spawn_local(async move {
             loop {
-                let next = worker.shard.borrow_mut().whispers.pop_front();
+                let next = worker.unanswered.borrow_mut().pop_front();
                 let Some(mut whispered) = next else { break };
                 let result = whispered.published.as_mut().await;
                 worker.shard.borrow_mut().note_whispered(whispered, result);
