@@ -86,13 +86,9 @@ impl Keys {
         }
     }
 
-    /// All apps in the letters of change.lua.
-    pub(super) fn wants_of_apps(&self) -> Vec<(Arc<str>, String)> {
-        self.apps().values().map(|app| (app.id.clone(), letters(app, false))).collect()
-    }
-
-    pub(super) fn apps_with_webhooks(&self) -> Vec<Arc<str>> {
-        self.apps().values().filter(|app| !app.webhooks.is_empty()).map(|app| app.id.clone()).collect()
+    /// All apps: what each wants, in the letters of change.lua, and whether it has webhooks.
+    pub(super) fn wants_of_apps(&self) -> Vec<(Arc<str>, String, bool)> {
+        self.apps().values().map(|app| (app.id.clone(), letters(app, false), !app.webhooks.is_empty())).collect()
     }
 
     /// The stream of an app's webhook jobs.

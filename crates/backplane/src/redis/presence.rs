@@ -251,12 +251,7 @@ impl Store {
 
     /// Each app, what it wants, and whether it has webhooks. Those that the last beat named and that are gone come behind.
     fn apps_to_name(&self) -> Vec<(Arc<str>, String, bool)> {
-        let with_webhooks = self.keys.apps_with_webhooks();
-        let known = self.keys.wants_of_apps().into_iter().map(|(app, wants)| {
-            let has_webhooks = with_webhooks.contains(&app);
-            (app, wants, has_webhooks)
-        });
-        let mut apps: Vec<_> = known.collect();
+        let mut apps = self.keys.wants_of_apps();
         let here: Vec<Arc<str>> = apps.iter().map(|(app, ..)| app.clone()).collect();
         let mut named = self.census.named.lock().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<_> = named.iter().filter(|app| !here.contains(app)).cloned().collect();
@@ -289,7 +284,7 @@ impl Store {
             let mut reap = self.invocation(&self.scripts.reap);
             reap.arg(inc).arg(silent_for.map_or(String::new(), |ttl| millis(ttl).to_string())).arg(REAP_STEPS);
             reap.arg(millis(self.settings.webhook_delay));
-            for (app, wants) in self.keys.wants_of_apps() {
+            for (app, wants, _) in self.keys.wants_of_apps() {
                 reap.arg(keys::encoded(&app)).arg(wants);
             }
             let Some(answer) = self.call(&reap).await.map(array) else { break false };

@@ -1,7 +1,7 @@
 -- REAP: S, dead incarnation, ttl ms or '' to retire it, most users, webhook delay ms, (app, WANTS) of each app with webhooks
 --   -> what is left or -1, users removed
--- Fences an incarnation that is silent for too long, or that its own node has replaced, then takes out its users, its counts and its connections, some a call.
--- May be called by all at once.
+-- Fences an incarnation that is silent for too long, or that its own node has replaced, then takes out its users, its counts
+-- and its connections, some a call. May be called by all at once.
 local dead, ttl, limit, delay = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock()
 local score = alive(dead)
@@ -23,13 +23,22 @@ for _, app in ipairs(redis.call('SMEMBERS', S .. ':apps')) do
 end
 -- What an app wants that this node does not know is sorted out by the nodes that do.
 local UNKNOWN = 'ovar'
-local index, removed, steps = S .. ':pidx:' .. dead, 0, 0
-while steps < limit do
-  local ac = redis.call('SRANDMEMBER', index)
-  if not ac then
-    break
+local index, counts = S .. ':pidx:' .. dead, S .. ':idx:' .. dead
+local removed, steps = 0, 0
+
+-- Takes one step after the other at any channel of a set, while there is one and the limit allows.
+local function work_off(set, step)
+  while steps < limit do
+    local ac = redis.call('SRANDMEMBER', set)
+    if not ac then
+      break
+    end
+    steps = steps + 1
+    step(ac)
   end
-  steps = steps + 1
+end
+
+work_off(index, function(ac)
   local user = redis.call('SPOP', S .. ':pn:' .. ac .. ':' .. dead)
   if user then
     -- Channels of users are nobody's webhook.
@@ -39,20 +48,14 @@ while steps < limit do
   else
     redis.call('SREM', index, ac)
   end
-end
-local counts = S .. ':idx:' .. dead
-while steps < limit do
-  local ac = redis.call('SRANDMEMBER', counts)
-  if not ac then
-    break
-  end
-  steps = steps + 1
+end)
+work_off(counts, function(ac)
   local after = set_count(dead, ac, 0, set_of[app_of(ac)] or UNKNOWN, delay)
   local told = redis.call('HMGET', S .. ':p:' .. ac, 't', 'w')
   if told[1] then
     tell_count(ac, told[1], after, told[2], true)
   end
-end
+end)
 local left = redis.call('SCARD', index) + redis.call('SCARD', counts)
 if left == 0 then
   redis.call('SREM', S .. ':dead', dead)
