@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, Reason, Roster};
+use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, Reason, Resume, Roster, SocketId};
 use tokio::sync::Notify;
 
-use crate::{Ask, AskMember, Cluster, Item, SubscriptionRef, Workers};
+use crate::{Ask, AskLog, AskMember, Cluster, Item, SubscriptionRef, Workers};
 
 pub(crate) mod cluster;
+mod history;
 
 /// Longest wait for anything.
 pub(crate) const LIMIT: Duration = Duration::from_secs(15);
@@ -59,13 +60,22 @@ impl Site {
 
     pub(crate) fn ask(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: false });
+        let log = channel.name.kind().cache.then_some(AskLog { cache_ttl: Some(cluster::CACHE_TTL), resume: None });
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: false, log });
+    }
+
+    /// To a channel with a history, as one who comes back from there.
+    pub(crate) fn ask_back(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32, from: Option<&str>) {
+        let resume = Some(Resume { from: from.map(|from| from.parse().unwrap()), except: SocketId::new(9, 9) });
+        let (subscription, log) = (SubscriptionRef { slot, generation: 0 }, Some(AskLog { cache_ttl: None, resume }));
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: false, log });
     }
 
     /// To hear who comes and goes.
     pub(crate) fn ask_roster(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: true });
+        self.backplane
+            .ask(worker, Ask { channel: channel.clone(), subscription, member: None, roster: true, log: None });
     }
 
     pub(crate) fn ask_member(&self, worker: usize, channel: &Arc<ChannelKey>, slot: u32, user: &str) {
@@ -77,7 +87,7 @@ impl Site {
         let member =
             Some(AskMember { member: Member { id: user.into(), info }, members_max: max, grace: Duration::ZERO });
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member, roster: true });
+        self.backplane.ask(worker, Ask { channel: channel.clone(), subscription, member, roster: true, log: None });
     }
 
     /// Waits until the items of a worker hold what is looked for.

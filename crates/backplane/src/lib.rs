@@ -12,8 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use model::WebhookKinds;
 use model::webhook::{Happening, Job};
-use model::{App, ChannelKey, ChannelName, Delivery, Event, Member, Position, Refusal, Roster, UserId, WebhookKinds};
+use model::{
+    App, ChannelKey, ChannelName, Delivery, Event, HistoryDepth, HistoryRule, Member, Position, Refusal, Resume,
+    Roster, UserId,
+};
 
 mod attendance;
 #[cfg(test)]
@@ -42,6 +46,17 @@ pub struct Ask {
     pub member: Option<AskMember>,
     /// Hears who comes and goes without being there: the roster is wanted, with or without a member.
     pub roster: bool,
+    /// On channels that keep what is said on them.
+    pub log: Option<AskLog>,
+}
+
+/// What an asker wants of a channel's history.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct AskLog {
+    /// On cache channels: for how long an event is given to newcomers.
+    pub cache_ttl: Option<Duration>,
+    /// He wants to know where events stand, and is told what he missed.
+    pub resume: Option<Resume>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,9 +80,12 @@ pub enum Item {
         channel: Arc<ChannelKey>,
         subscription: SubscriptionRef,
         roster: Option<Arc<Roster>>,
-        position: Option<Position>,
         /// What a cache channel holds.
         cached: Cached,
+        /// Where the newcomer stands, when he wants to know.
+        standing: Option<Box<Standing>>,
+        /// The channel's own gaps are told one by one: a [`Item::LinkGap`] says nothing of it.
+        logged: bool,
         /// The node's subscriptions of this channel: a worker adds one for each that it admits, and takes it off again.
         count: Arc<AtomicU32>,
     },
@@ -75,6 +93,19 @@ pub enum Item {
     Refuse { channel: Arc<ChannelKey>, subscription: SubscriptionRef, refusal: Refusal },
     /// The link to the backplane was lost and is back: any channel may have missed messages just before this.
     LinkGap,
+}
+
+/// Where a newcomer to a channel with a history stands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Standing {
+    /// Where he stands when he is let in: up to there he has heard the channel.
+    pub position: Position,
+    /// When he said where he stood: whether `missed` is all that he missed. False: something is lost to him.
+    pub recovered: Option<bool>,
+    /// What he is told first, in order, each with its position.
+    pub missed: Vec<Arc<Event>>,
+    /// Where he stands when he was told that. Behind the last of `missed` where some of it was not for him.
+    pub end: Position,
 }
 
 /// What a newcomer to a cache channel is given.
@@ -111,6 +142,7 @@ pub struct AppSettings {
     pub subscription_count: bool,
     /// For how long a cache channel keeps its event.
     pub cache_ttl: Duration,
+    pub history: Arc<[HistoryRule]>,
 }
 
 impl AppSettings {
@@ -121,8 +153,50 @@ impl AppSettings {
             webhooks: app.webhook_kinds(),
             subscription_count: app.subscription_count,
             cache_ttl: Duration::from_secs(app.cache_seconds.into()),
+            history: app.history.clone(),
         }
     }
+
+    /// How much the store keeps of a channel; `None`: nothing. A cache channel without a rule keeps its last event.
+    fn depth(&self, name: &ChannelName) -> Option<HistoryDepth> {
+        let rule = self.history_of(name);
+        if !name.kind().cache {
+            return rule;
+        }
+        let HistoryDepth { size, ttl } = rule.unwrap_or(HistoryDepth { size: 1, ttl: Duration::ZERO });
+        Some(HistoryDepth { size, ttl: ttl.max(self.cache_ttl) })
+    }
+
+    fn history_of(&self, name: &ChannelName) -> Option<HistoryDepth> {
+        self.history.iter().find(|rule| rule.fits(name)).map(|rule| rule.depth)
+    }
+}
+
+/// A part of a channel's history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    pub from: PageFrom,
+    /// The most events.
+    pub limit: u32,
+}
+
+/// Where a page begins, and which way it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageFrom {
+    /// Behind this offset, the oldest first.
+    After(u64),
+    /// Before this offset, or at the end; the newest first.
+    Before(Option<u64>),
+}
+
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct PageRead {
+    /// Where the channel stands. `None`: nothing was ever kept, or it is forgotten.
+    pub top: Option<Position>,
+    /// In the order of the page. The position stands in the event; how long ago it was published.
+    pub events: Vec<(Event, Duration)>,
+    /// There are more, and the page was full before its limit: of bytes.
+    pub cut: bool,
 }
 
 /// How many listen to a channel, in the whole cluster.
@@ -245,8 +319,8 @@ pub trait Cluster: Backplane {
     /// The members of a presence channel.
     fn users(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Vec<Member>>;
 
-    /// What a cache channel holds, and for how long yet.
-    fn cached(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>>;
+    /// What a channel keeps of what was said on it.
+    fn history(&self, channel: Arc<ChannelKey>, page: Page) -> QueryAnswer<PageRead>;
 
     /// An app's connections on the other nodes, at the last heartbeat.
     fn connections_elsewhere(&self, app: &str) -> u64;

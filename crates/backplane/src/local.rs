@@ -13,14 +13,15 @@ use model::{Broadcast, ChannelKey, ChannelName, Event, Member, RawJson, UserId, 
 use tokio::sync::Notify;
 
 use crate::roster::{Change, Known, Operation, Renewal, Snapshot, Version};
-use crate::topics::cache::Kept;
 use crate::topics::{Answer, Command, TopicId, Topics};
-use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, LinkStatus, PublishError};
-use crate::{QueryAnswer, QueryError, TAKE_TIMEOUT, Workers};
+use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, LinkStatus, Page, PageRead};
+use crate::{PublishError, QueryAnswer, QueryError, TAKE_TIMEOUT, Workers};
 use counting::Announcements;
+use histories::Histories;
 use webhooks::Queues;
 
 mod counting;
+mod histories;
 mod webhooks;
 
 #[derive(Clone, Debug)]
@@ -54,8 +55,7 @@ pub fn start(settings: Settings, workers: Arc<dyn Workers>) -> Arc<dyn Cluster> 
         rosters: HashMap::new(),
         changes: 0,
         occupied: BTreeMap::new(),
-        kept: HashMap::new(),
-        last_kept: 0,
+        histories: Histories::new(),
         announcements: Announcements::default(),
         queues: Queues::new(settings.webhook_delay),
         apps: HashMap::new(),
@@ -99,9 +99,7 @@ struct Inner {
     changes: u64,
     /// Channels with a subscription, by app, and how many.
     occupied: BTreeMap<Arc<str>, BTreeMap<ChannelName, u32>>,
-    /// What cache channels hold.
-    kept: HashMap<Arc<ChannelKey>, Kept>,
-    last_kept: u64,
+    histories: Histories,
     announcements: Announcements,
     queues: Queues,
     apps: HashMap<Arc<str>, AppSettings>,
@@ -178,7 +176,8 @@ impl Inner {
         if now >= self.next_beat {
             self.next_beat = now + self.beat;
             self.topics.beat(now);
-            self.kept.retain(|_, kept| kept.until > now);
+            let Self { histories, topics, .. } = self;
+            histories.sweep(now, |channel| topics.find(channel).is_some());
         }
         self.queues.move_due(now, &self.apps);
         loop {
@@ -215,7 +214,9 @@ impl Inner {
             Operation::Count { n, announce, .. } => {
                 Answer::Counted { later: self.count(now, id, &channel, n, announce) }
             }
-            Operation::Cached => Answer::Cached(self.kept.get(&channel).filter(|kept| kept.until > now).cloned()),
+            Operation::Read { after } => Answer::Read(self.histories.read(now, &channel, after)),
+            // Everything passes here and has its number.
+            Operation::Note(_) => Answer::Noted,
             Operation::Missed => {
                 self.queue(&channel, Happening::CacheMiss);
                 Answer::Noted
@@ -314,7 +315,7 @@ impl Inner {
         }
     }
 
-    fn publish(&mut self, now: Instant, channel: &Arc<ChannelKey>, event: Event) {
+    fn publish(&mut self, now: Instant, channel: &Arc<ChannelKey>, mut event: Event) {
         let bytes = event.bytes() as u64;
         self.counters.messages_out += 1;
         self.counters.bytes_out += bytes;
@@ -323,16 +324,12 @@ impl Inner {
             self.counters.messages_in += 1;
             self.counters.bytes_in += bytes;
         }
-        if event.cacheable && channel.name.kind().cache {
-            self.last_kept += 1;
-            let ttl = self.apps.get(&channel.app).map_or(Duration::ZERO, |app| app.cache_ttl);
-            let kept = Kept { number: self.last_kept, event, until: now + ttl };
-            self.kept.insert(channel.clone(), kept.clone());
-            if let Some(id) = id {
-                self.topics.kept_message(id, kept);
-            }
-        } else if let Some(id) = id {
-            self.topics.broadcast(id, Broadcast::Event(event));
+        let depth = self.apps.get(&channel.app).and_then(|app| app.depth(&channel.name));
+        if let Some(depth) = depth.filter(|_| event.cacheable) {
+            self.histories.keep(now, channel, depth, &mut event);
+        }
+        if let Some(id) = id {
+            self.topics.event(now, id, event);
         }
     }
 
@@ -404,10 +401,8 @@ impl Cluster for Local {
         Self::ready(users.map(|(id, info)| Member { id: id.clone(), info: info.clone() }).collect())
     }
 
-    fn cached(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
-        let (now, inner) = (Instant::now(), self.lock());
-        let kept = inner.kept.get(&channel).filter(|kept| kept.until > now);
-        Self::ready(kept.map(|kept| (kept.event.clone(), kept.until - now)))
+    fn history(&self, channel: Arc<ChannelKey>, page: Page) -> QueryAnswer<PageRead> {
+        Self::ready(self.lock().histories.page(Instant::now(), &channel, page))
     }
 
     fn connections_elsewhere(&self, _app: &str) -> u64 {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Member, RawJson, Roster, UserId};
+use model::{Member, Position, RawJson, Roster, UserId};
 
 /// Counts the changes of a roster. Numbers of different epochs cannot be compared: an epoch ends when the store lost data.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,9 +74,13 @@ pub(crate) enum Operation {
         announce: bool,
         again: bool,
     },
-    /// What the cache channel holds.
-    Cached,
-    /// Somebody was given nothing from it.
+    /// What the channel's history holds behind this number; `None`: its last event only.
+    Read {
+        after: Option<u64>,
+    },
+    /// Something without a number was heard here.
+    Note(Position),
+    /// Somebody was given nothing from a cache channel.
     Missed,
 }
 
@@ -88,7 +92,8 @@ impl Operation {
             Self::Exit(user) => About::User(user.clone()),
             Self::Roster => About::Roster,
             Self::Count { .. } => About::Count,
-            Self::Cached => About::Cache,
+            Self::Read { .. } => About::History,
+            Self::Note(_) => About::Note,
             Self::Missed => About::Nothing,
         }
     }
@@ -100,7 +105,8 @@ pub(crate) enum About {
     User(UserId),
     Roster,
     Count,
-    Cache,
+    History,
+    Note,
     Nothing,
 }
 

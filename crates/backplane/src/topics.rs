@@ -11,16 +11,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
+use model::{Broadcast, ChannelKey, Delivery, Event, Reason, UserId};
 
 use crate::roster::{About, Change, Operation, Renewal, Snapshot, Version};
 use crate::{Ask, Cached, Item, Workers};
-use cache::Kept;
+use log::Reading;
 use occupancy::Occupancy;
 pub(crate) use topic::Heard;
 use topic::{State, Topic, Waiting};
 
 pub(crate) mod cache;
+pub(crate) mod log;
 mod occupancy;
 #[cfg(test)]
 mod tests;
@@ -65,7 +66,7 @@ pub(crate) enum Answer {
     Counted {
         later: bool,
     },
-    Cached(Option<Kept>),
+    Read(Reading),
     Noted,
     /// No answer, or an error: it may have happened.
     Failed,
@@ -152,8 +153,14 @@ impl Topics {
             topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max, asked.grace);
             asked.member.id.clone()
         });
-        let waiting = Waiting { worker, subscription: ask.subscription, user: user.clone(), roster: ask.roster };
-        topic.waiting.push(waiting);
+        let log = ask.log.map(|wanted| {
+            let log = topic.log.get_or_insert_default();
+            log.set_cache(wanted.cache_ttl);
+            (wanted.resume, log.readings())
+        });
+        let resume = log.and_then(|(resume, asked)| Some((resume?, asked)));
+        let Ask { subscription, roster, .. } = ask;
+        topic.waiting.push(Waiting { worker, subscription, user: user.clone(), roster, resume });
         match topic.state {
             State::Idle => {
                 topic.state = State::Asking;
@@ -303,16 +310,18 @@ impl Topics {
                     _ => occupancy.failed(),
                 }
             }
-            About::Cache => {
-                let Some(cache) = self.topic(id).and_then(|topic| topic.cache.as_mut()) else { return };
-                let missed = match answer {
-                    Answer::Cached(kept) => cache.fetched(kept),
-                    _ => {
-                        cache.failed();
-                        None
-                    }
-                };
-                missed.into_iter().for_each(|event| self.broadcast(id, Broadcast::Event(event)));
+            About::History => {
+                let Some(log) = self.topic(id).and_then(|topic| topic.log.as_mut()) else { return };
+                let mut told = Vec::new();
+                match answer {
+                    Answer::Read(reading) => log.answered(now, reading, &mut told),
+                    _ => log.failed(),
+                }
+                self.broadcast_all(id, told);
+            }
+            About::Note => {
+                let Some(log) = self.topic(id).and_then(|topic| topic.log.as_mut()) else { return };
+                log.noted(answer == Answer::Noted);
             }
             About::Nothing => return,
         }
@@ -358,12 +367,24 @@ impl Topics {
         self.rest(now, id);
     }
 
-    /// An event of a cache channel that the application published.
-    pub(crate) fn kept_message(&mut self, id: TopicId, kept: Kept) {
-        let Some(topic) = self.topic(id).filter(|topic| topic.is_heard()) else { return };
-        if topic.cache.as_mut().is_none_or(|cache| cache.hear(&kept)) {
-            self.broadcast(id, Broadcast::Event(kept.event));
+    /// An event of the channel.
+    pub(crate) fn event(&mut self, now: Instant, id: TopicId, event: Event) {
+        let Some(topic) = self.topic(id) else { return };
+        let Some(log) = topic.log.as_mut() else { return self.broadcast(id, Broadcast::Event(event)) };
+        let mut told = Vec::new();
+        log.hear(now, event, &mut told);
+        let owes = log.owes();
+        let is_waited_for = topic.waiting.iter().any(|waiting| waiting.resume.is_some());
+        self.broadcast_all(id, told);
+        if is_waited_for {
+            self.settle(now, id);
+        } else if owes {
+            self.tell_store(now, id, Who::Nobody);
         }
+    }
+
+    fn broadcast_all(&mut self, id: TopicId, told: Vec<Broadcast>) {
+        told.into_iter().for_each(|broadcast| self.broadcast(id, broadcast));
     }
 
     // What the link does.
@@ -415,7 +436,7 @@ impl Topics {
         for id in self.ids() {
             let Some(topic) = self.topic(id) else { continue };
             topic.attendance.iter_mut().for_each(|attendance| attendance.resume(hold, renewal));
-            topic.cache.iter_mut().for_each(|cache| cache.lose_link());
+            topic.log.iter_mut().for_each(|log| log.lose_store());
             if renewal != Renewal::None {
                 let lost = renewal == Renewal::DataLost;
                 topic.occupancy.iter_mut().for_each(|occupancy| occupancy.renew(lost));
@@ -433,7 +454,7 @@ impl Topics {
         for id in self.ids() {
             let Some(topic) = self.topic(id) else { continue };
             topic.occupancy.iter_mut().for_each(Occupancy::lose_link);
-            topic.cache.iter_mut().for_each(|cache| cache.lose_link());
+            topic.log.iter_mut().for_each(|log| log.lose_store());
             self.settle(now, id);
         }
     }
@@ -471,13 +492,14 @@ impl Topics {
         if self.link_up {
             self.ask_again(now);
         }
-        if !self.store_up {
-            return;
-        }
+        let store_up = self.store_up;
         for id in self.ids() {
             let Some(topic) = self.topic(id) else { continue };
+            let mut told = Vec::new();
+            topic.log.iter_mut().for_each(|log| log.retry(now, &mut told));
             let wanted = !topic.is_unwanted();
-            topic.cache.iter_mut().for_each(|cache| cache.retry());
+            self.broadcast_all(id, told);
+            let Some(topic) = self.topic(id).filter(|_| store_up) else { continue };
             let mut due = None;
             if let Some(occupancy) = &mut topic.occupancy {
                 occupancy.retry();
@@ -537,7 +559,7 @@ impl Topics {
     pub(crate) fn is_wanted(&self, id: TopicId) -> bool {
         let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation);
         slot.and_then(|slot| slot.topic.as_ref())
-            .is_some_and(|t| t.workers != 0 || t.attendance.is_some() || t.cache.is_some())
+            .is_some_and(|t| t.workers != 0 || t.attendance.is_some() || t.log.is_some())
     }
 
     /// True while the store is owed the end of something.
@@ -625,8 +647,19 @@ impl Topics {
             return;
         };
         let before = topic.workers;
-        let (mut users, mut missed) = (Vec::new(), false);
+        let (mut users, mut missed, mut behind) = (Vec::new(), false, false);
         for waiting in std::mem::take(&mut topic.waiting) {
+            let standing = match (&waiting.resume, topic.log.as_mut()) {
+                (Some((resume, asked)), Some(log)) => match log.stand(resume, *asked) {
+                    Some(standing) => Some(Box::new(standing)),
+                    None => {
+                        behind = true;
+                        topic.waiting.push(waiting);
+                        continue;
+                    }
+                },
+                _ => None,
+            };
             let roster = match (&waiting.user, topic.attendance.as_mut()) {
                 (Some(user), Some(attendance)) if attendance.may_admit(user) => {
                     attendance.admit(user);
@@ -646,15 +679,16 @@ impl Topics {
                 }
                 (None, _) => None,
             };
-            let (cached, miss) = topic.cache.as_mut().map_or((Cached::Never, false), |cache| cache.give(now));
+            let (cached, miss) = topic.log.as_mut().map_or((Cached::Never, false), |log| log.give(now));
             missed |= miss;
             topic.workers |= 1 << waiting.worker;
             let item = Item::Admit {
                 channel: topic.channel.clone(),
                 subscription: waiting.subscription,
                 roster,
-                position: None,
                 cached,
+                standing,
+                logged: topic.log.is_some(),
                 count: topic.occupancy.as_ref().map(|occupancy| occupancy.live.clone()).unwrap_or_default(),
             };
             workers.push(waiting.worker, item);
@@ -662,6 +696,9 @@ impl Topics {
         heard.note(&topic.channel, before, topic.workers);
         if missed {
             self.operations.push((id, Operation::Missed));
+        }
+        if behind {
+            self.tell_store(now, id, Who::Nobody);
         }
         for user in users {
             self.tell_store(now, id, Who::User(&user));
@@ -689,7 +726,10 @@ impl Topics {
         let live = topic.state == State::Live && wanted;
         let mut operations = Vec::new();
         operations.extend(topic.occupancy.as_mut().and_then(|occupancy| occupancy.next(now, wanted, false)));
-        operations.extend(topic.cache.as_mut().filter(|_| live).and_then(|cache| cache.next()));
+        if let Some(log) = topic.log.as_mut() {
+            operations.extend(log.next_note());
+            operations.extend(live.then(|| log.next(now)).flatten());
+        }
         if let Some(attendance) = topic.attendance.as_mut() {
             let users = match who {
                 Who::Nobody => Vec::new(),

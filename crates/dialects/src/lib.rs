@@ -2,7 +2,9 @@
 //!
 //! Adding a family: a file here, a row in [`DIALECTS`], a path in the server's `door.rs`, and `docs/dialects/<name>.md`.
 
-use model::{Action, Dialect, Reason, State};
+use model::{Action, Dialect, Position, Reason, Resume, SocketId, State};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 mod plain;
 mod pusher;
@@ -28,6 +30,53 @@ fn strike(state: &mut State, answer: Vec<u8>, out: &mut Vec<Action>) {
     }
 }
 
+/// What is wrong with another `resume`.
+const BAD_RESUME: &str = "resume is neither true nor a position nor {\"position\", \"socket_id\"}";
+
+/// `resume` of a subscribe: absent, null or false for who does not want it, `true` for who comes for the first time, a position, or an
+/// object with the position and the id of the socket that the client had then.
+fn resume(raw: Option<&RawValue>) -> Result<Option<Resume>, &'static str> {
+    #[derive(Deserialize)]
+    struct Back<'a> {
+        #[serde(borrow)]
+        position: Option<&'a RawValue>,
+        #[serde(borrow)]
+        socket_id: Option<&'a RawValue>,
+    }
+    fn text<T: std::str::FromStr>(raw: &RawValue) -> Option<T> {
+        raw.get().strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+    }
+    let back = |raw: &RawValue| -> Option<Resume> {
+        if !model::json::begins_object(raw.get()) {
+            return Some(Resume { from: Some(text::<Position>(raw)?), except: None });
+        }
+        let Back { position, socket_id } = serde_json::from_str(raw.get()).ok()?;
+        let from = Some(text::<Position>(position?)?);
+        // An id of another node, or of another kind of server, was heard by nobody under that name.
+        Some(Resume { from, except: socket_id.and_then(text::<SocketId>) })
+    };
+    match raw.map(RawValue::get) {
+        None | Some("null" | "false") => Ok(None),
+        Some("true") => Ok(Some(Resume::default())),
+        _ => raw.and_then(back).map(Some).ok_or(BAD_RESUME),
+    }
+}
+
+/// Appends where the channel stands, for who asked for it.
+fn push_position(position: Option<&Position>, out: &mut Vec<u8>) {
+    if let Some(position) = position {
+        // Letters, digits and a colon.
+        out.extend_from_slice(format!(r#","position":"{position}""#).as_bytes());
+    }
+}
+
+/// Appends whether who came back is told all that he missed.
+fn push_recovered(recovered: Option<bool>, out: &mut Vec<u8>) {
+    if let Some(recovered) = recovered {
+        out.extend_from_slice(format!(r#","recovered":{recovered}"#).as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +86,25 @@ mod tests {
     fn every_dialect_knows_its_own_number() {
         for (number, dialect) in DIALECTS.iter().enumerate() {
             assert_eq!(usize::from(dialect.encoding(&State::default()).dialect), number, "{}", dialect.name());
+        }
+    }
+
+    #[test]
+    fn a_resume_is_true_a_position_or_both_with_a_socket() {
+        let read = |text: &str| {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            resume(Some(&raw))
+        };
+        let position = || "e1:7".parse::<Position>().ok();
+        let back = |except| Ok(Some(Resume { from: position(), except }));
+        assert_eq!(resume(None), Ok(None));
+        assert_eq!((read("null"), read("false")), (Ok(None), Ok(None)));
+        assert_eq!(read("true"), Ok(Some(Resume::default())));
+        assert_eq!((read(r#""e1:7""#), read(r#"{"position":"e1:7"}"#)), (back(None), back(None)));
+        assert_eq!(read(r#"{"position":"e1:7","socket_id":"1.2"}"#), back(SocketId::new(1, 2)));
+        assert_eq!(read(r#"{"position":"e1:7","socket_id":"?"}"#), back(None));
+        for wrong in ["1", "\"\"", "\"7\"", "[]", "{}", r#"{"position":7}"#, r#"{"position":"e1"}"#] {
+            assert_eq!(read(wrong), Err(BAD_RESUME), "{wrong}");
         }
     }
 

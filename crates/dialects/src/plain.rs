@@ -12,7 +12,7 @@ use model::{Opening, Proof, Roster, State, Tag, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{PLAIN, strike};
+use crate::{PLAIN, push_position, push_recovered, resume, strike};
 
 pub(crate) struct Plain;
 
@@ -34,6 +34,8 @@ struct Frame<'a> {
     auth: Option<&'a RawValue>,
     #[serde(borrow)]
     channel_data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    resume: Option<&'a RawValue>,
     #[serde(borrow, rename = "ref")]
     reference: Option<&'a RawValue>,
 }
@@ -50,7 +52,7 @@ impl Dialect for Plain {
         let mut commands = Vec::new();
         for name in names.flat_map(|(_, value)| value.split(',')).filter(|name| !name.is_empty()) {
             let channel = ChannelName::new(name).map_err(|bad| (Refusal::new(Reason::BadChannel, bad.0), state))?;
-            commands.push((Command::Subscribe { channel, proof: Proof::default() }, None));
+            commands.push((Command::Subscribe { channel, proof: Proof::default(), resume: None }, None));
         }
         if raw && commands.is_empty() {
             let text = "A raw connection needs a channel in its URL: ?channel=NAME&raw=1";
@@ -87,12 +89,19 @@ impl Dialect for Plain {
                     format!(r#"{{"type":"welcome","socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#);
                 out.extend_from_slice(text.as_bytes());
             }
-            Notice::Subscribed { channel, roster, tag, .. } => {
+            Notice::Subscribed { channel, roster, position, recovered, tag } => {
                 about("subscribed", Some(channel.as_str()), out);
                 push_tag(tag, out);
                 if let Some(roster) = roster {
                     push_members(roster, out);
                 }
+                push_position(*position, out);
+                push_recovered(*recovered, out);
+                out.push(b'}');
+            }
+            Notice::Position { channel, position } => {
+                about("position", Some(channel.as_str()), out);
+                push_position(Some(position), out);
                 out.push(b'}');
             }
             Notice::Unsubscribed { channel, tag } => {
@@ -113,7 +122,7 @@ impl Dialect for Plain {
     }
 
     fn encoding(&self, state: &State) -> Encoding {
-        Encoding { dialect: PLAIN as u8, variant: state.variant, view: View::Channel }
+        Encoding { dialect: PLAIN as u8, variant: state.variant, view: View::Channel, positions: false }
     }
 
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
@@ -126,6 +135,7 @@ impl Dialect for Plain {
                 json::push_string(out, &event.name);
                 out.extend_from_slice(br#","data":"#);
                 push_decoded(event, out);
+                push_position(event.position.as_ref().filter(|_| encoding.positions), out);
                 out.push(b'}');
             }
             (Broadcast::Joined(member), _) => {
@@ -193,7 +203,8 @@ fn command(kind: &str, frame: &Frame<'_>) -> Result<Action, Vec<u8>> {
                 auth: optional(frame.auth, "auth is not a string")?,
                 channel_data: optional(frame.channel_data, "channel_data is not a string")?,
             };
-            Ok(Action::Command(Command::Subscribe { channel, proof }, tag))
+            let resume = resume(frame.resume).map_err(|text| wrong(Reason::BadFrame, text))?;
+            Ok(Action::Command(Command::Subscribe { channel, proof, resume }, tag))
         }
         "unsubscribe" => Ok(Action::Command(Command::Unsubscribe { channel: channel()? }, tag)),
         "ping" => {
@@ -315,7 +326,7 @@ mod tests {
 
     fn broadcast(variant: u8, broadcast: &Broadcast) -> String {
         let mut out = Vec::new();
-        let encoding = Encoding { dialect: PLAIN as u8, variant, view: View::Channel };
+        let encoding = Encoding { dialect: PLAIN as u8, variant, view: View::Channel, positions: false };
         Plain.broadcast(encoding, "a", broadcast, &mut out);
         String::from_utf8(out).unwrap()
     }

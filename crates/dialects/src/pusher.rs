@@ -16,7 +16,7 @@ use model::{Proof, Roster, State, UserId, View, event};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{PUSHER, strike};
+use crate::{PUSHER, push_position, push_recovered, resume, strike};
 
 pub(crate) struct Pusher;
 
@@ -44,6 +44,9 @@ struct ChannelData<'a> {
     auth: Option<&'a RawValue>,
     #[serde(borrow)]
     channel_data: Option<&'a RawValue>,
+    /// Ours; see docs/dialects/pusher.md.
+    #[serde(borrow)]
+    resume: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -102,9 +105,17 @@ impl Dialect for Pusher {
                 json::push_string(out, &data);
                 out.push(b'}');
             }
-            Notice::Subscribed { channel, roster, .. } => {
+            Notice::Subscribed { channel, roster, position, recovered, .. } => {
                 frame("pusher_internal:subscription_succeeded", Some(channel.as_str()), out);
                 json::push_string(out, &roster.map_or(Cow::Borrowed("{}"), |roster| presence(roster).into()));
+                push_position(*position, out);
+                push_recovered(*recovered, out);
+                out.push(b'}');
+            }
+            Notice::Position { channel, position } => {
+                frame("fanfare:position", Some(channel.as_str()), out);
+                out.extend_from_slice(br#""{}""#);
+                push_position(Some(position), out);
                 out.push(b'}');
             }
             Notice::SubscribeRefused { channel, refusal, .. } => {
@@ -130,7 +141,7 @@ impl Dialect for Pusher {
 
     fn encoding(&self, _state: &State) -> Encoding {
         // Protocols 5 to 7 spell channel events alike.
-        Encoding { dialect: PUSHER as u8, variant: 0, view: View::Channel }
+        Encoding { dialect: PUSHER as u8, variant: 0, view: View::Channel, positions: false }
     }
 
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
@@ -140,7 +151,7 @@ impl Dialect for Pusher {
             (Broadcast::Left(user), View::Watch) => watchlist(&[("offline", std::slice::from_ref(user))], out),
             (_, View::Watch) => {}
             (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => {}
-            (Broadcast::Event(event), _) => channel_event(channel, event, out),
+            (Broadcast::Event(event), _) => channel_event(channel, event, encoding.positions, out),
             (Broadcast::Joined(member), _) => {
                 let mut data = br#"{"user_id":"#.to_vec();
                 json::push_string(&mut data, &member.id);
@@ -202,7 +213,11 @@ fn subscribe(data: Option<&RawValue>) -> Action {
     let Ok(channel_data) = optional_string(data.channel_data) else {
         return refused(Reason::BadMember, "channel_data is not a string of JSON");
     };
-    Action::Command(Command::Subscribe { channel: name, proof: Proof { auth, channel_data } }, None)
+    let resume = match resume(data.resume) {
+        Ok(resume) => resume,
+        Err(text) => return refused(Reason::BadFrame, text),
+    };
+    Action::Command(Command::Subscribe { channel: name, proof: Proof { auth, channel_data }, resume }, None)
 }
 
 fn unsubscribe(data: Option<&RawValue>) -> Option<Action> {
@@ -312,7 +327,7 @@ fn about(event: &str, channel: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-fn channel_event(channel: &str, event: &Event, out: &mut Vec<u8>) {
+fn channel_event(channel: &str, event: &Event, with_position: bool, out: &mut Vec<u8>) {
     frame(&event.name, Some(channel), out);
     if event.is_client_event() {
         out.extend_from_slice(event.data.as_str().as_bytes());
@@ -323,6 +338,7 @@ fn channel_event(channel: &str, event: &Event, out: &mut Vec<u8>) {
         out.extend_from_slice(br#","user_id":"#);
         json::push_string(out, user);
     }
+    push_position(event.position.as_ref().filter(|_| with_position), out);
     out.push(b'}');
 }
 

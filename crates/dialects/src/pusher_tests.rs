@@ -7,8 +7,11 @@ fn decode(text: &str) -> String {
     let mut out = Vec::new();
     Pusher.decode(&mut State::default(), Message::Text(text), &mut out);
     let shown = out.into_iter().map(|action| match action {
-        Action::Command(Command::Subscribe { channel, proof }, None) => {
-            format!("subscribe {channel} {:?} {:?}", proof.auth, proof.channel_data)
+        Action::Command(Command::Subscribe { channel, proof, resume }, None) => {
+            let back = resume.map_or(String::new(), |resume| {
+                format!(" {} {:?}", resume.from.map_or("from now".into(), |from| from.to_string()), resume.except)
+            });
+            format!("subscribe {channel} {:?} {:?}{back}", proof.auth, proof.channel_data)
         }
         Action::Command(Command::Unsubscribe { channel }, None) => format!("unsubscribe {channel}"),
         Action::Command(Command::Whisper { channel, event, data }, None) => {
@@ -27,7 +30,7 @@ fn broadcast(broadcast: Broadcast) -> String {
 
 fn seen(view: View, channel: &str, broadcast: Broadcast) -> String {
     let mut out = Vec::new();
-    Pusher.broadcast(Encoding { dialect: 0, variant: 0, view }, channel, &broadcast, &mut out);
+    Pusher.broadcast(Encoding { dialect: 0, variant: 0, view, positions: false }, channel, &broadcast, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -177,7 +180,13 @@ fn members_come_and_go() {
     let roster = Roster([(member.id, member.info), ("a".into(), None)].into());
     let channel = ChannelName::new("presence-room").unwrap();
     assert_eq!(
-        notice(Notice::Subscribed { channel: &channel, roster: Some(&roster), position: None, tag: &None }),
+        notice(Notice::Subscribed {
+            channel: &channel,
+            roster: Some(&roster),
+            position: None,
+            recovered: None,
+            tag: &None
+        }),
         r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-room","data":"{\"presence\":{\"ids\":[\"10\",\"a\"],\"hash\":{\"10\":{\"n\":\"Ada\"},\"a\":null},\"count\":2}}"}"#
     );
 }
@@ -236,7 +245,7 @@ fn notices_and_the_end() {
         r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"187.4021\",\"activity_timeout\":30}"}"#
     );
     assert_eq!(
-        notice(Notice::Subscribed { channel: &channel, roster: None, position: None, tag: &None }),
+        notice(Notice::Subscribed { channel: &channel, roster: None, position: None, recovered: None, tag: &None }),
         r#"{"event":"pusher_internal:subscription_succeeded","channel":"news","data":"{}"}"#
     );
     assert_eq!(
@@ -277,4 +286,42 @@ fn protocol_versions() {
     assert_eq!(open(Some("-1")), Err(4007));
     assert_eq!(open(Some("abc")), Err(4006));
     assert_eq!(open(Some("")), Err(4006));
+}
+
+#[test]
+fn who_wants_to_come_back_is_told_where_it_stands() {
+    let asked = |resume: &str| {
+        decode(&format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"chat","resume":{resume}}}}}"#))
+    };
+    assert_eq!(asked("null"), "subscribe chat None None");
+    assert_eq!(asked("true"), "subscribe chat None None from now None");
+    assert_eq!(asked(r#""e1:7""#), "subscribe chat None None e1:7 None");
+    let (from, socket) = (r#"{"position":"e1:7","socket_id":"1.2"}"#, SocketId::new(1, 2));
+    assert_eq!(asked(from), format!("subscribe chat None None e1:7 {socket:?}"));
+    let refused = r#"{"event":"pusher:subscription_error","channel":"chat","data":{"type":"InvalidSubscription","error":"resume is neither true nor a position nor {\"position\", \"socket_id\"}","status":400}}"#;
+    assert_eq!(asked("7"), refused);
+
+    let (channel, position) = (ChannelName::new("chat").unwrap(), "e1:7".parse().unwrap());
+    let told = |recovered| Notice::Subscribed {
+        channel: &channel,
+        roster: None,
+        position: Some(&position),
+        recovered,
+        tag: &None,
+    };
+    let success = r#"{"event":"pusher_internal:subscription_succeeded","channel":"chat","data":"{}","position":"e1:7""#;
+    assert_eq!(notice(told(None)), format!("{success}}}"));
+    assert_eq!(notice(told(Some(false))), format!(r#"{success},"recovered":false}}"#));
+    assert_eq!(
+        notice(Notice::Position { channel: &channel, position: &position }),
+        r#"{"event":"fanfare:position","channel":"chat","data":"{}","position":"e1:7"}"#
+    );
+    let event = Event { position: Some(position.clone()), ..Event::new("e", RawJson::parse("1").unwrap()) };
+    let event = Broadcast::Event(event);
+    assert_eq!(seen(View::Channel, "chat", event.clone()), r#"{"event":"e","channel":"chat","data":"1"}"#);
+    let mut out = Vec::new();
+    let encoding = Encoding { dialect: 0, variant: 0, view: View::Channel, positions: true };
+    Pusher.broadcast(encoding, "chat", &event, &mut out);
+    let with_position = r#"{"event":"e","channel":"chat","data":"1","position":"e1:7"}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), with_position);
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use backplane::Cached;
-use model::{ChannelKey, ChannelKind, Delivery, Encoding, Position, Refusal, Roster, Tag};
+use backplane::{Cached, Standing};
+use model::{ChannelKey, ChannelKind, Delivery, Encoding, Refusal, Roster, Tag};
 
 use crate::connection::Connection;
 use crate::run::Batch;
@@ -28,8 +28,9 @@ pub(crate) enum Queued {
         slot: u32,
         generation: u32,
         roster: Option<Arc<Roster>>,
-        position: Option<Position>,
         cached: Cached,
+        standing: Option<Box<Standing>>,
+        logged: bool,
         /// Where the backplane wants this worker's subscriptions counted: it answers an ask, so it hears the channel.
         /// Else the worker admits by itself.
         count: Option<Arc<AtomicU32>>,
@@ -78,6 +79,8 @@ pub(crate) struct Channel {
     /// Nothing was said since the last answer that puts in doubt whether the channel is heard. Unsure, a worker admits
     /// nobody by itself.
     pub(crate) sure: bool,
+    /// The backplane tells what was missed here, or that it cannot: a cut of the link says nothing of this channel.
+    pub(crate) logged: bool,
     pub(crate) queue: VecDeque<Queued>,
     pub(crate) cursor: Option<Box<Cursor>>,
     /// It stands in the line of channels with work.
@@ -99,6 +102,7 @@ impl Channel {
             count: None,
             listed: false,
             sure: false,
+            logged: false,
             queue: VecDeque::new(),
             cursor: None,
             active: false,

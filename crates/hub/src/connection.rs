@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use model::{App, Dialect, Framing, Refusal, SocketId, State, Tag, UserId};
+use model::{App, Dialect, Encoding, Framing, Refusal, SocketId, State, Tag, UserId, View};
 
 use crate::outbox::{Outbox, Sink};
 use crate::stats::{LinkStats, WorkerStats};
@@ -152,6 +152,11 @@ impl Connection {
 
     pub fn id(&self) -> SocketId {
         self.id
+    }
+
+    /// How its subscriptions of this view are spelled.
+    pub(crate) fn encoding(&self, view: View) -> Encoding {
+        Encoding { view, ..self.dialect.encoding(&self.state.get()) }
     }
 
     /// Its app as it is set now.

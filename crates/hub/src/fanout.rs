@@ -75,10 +75,10 @@ impl Shard {
         while let Some(item) = self.backlog.pop_front() {
             let (channel, queued) = match item {
                 Item::Deliver(delivery) => (delivery.channel.clone(), Queued::Deliver(delivery)),
-                Item::Admit { channel, subscription, roster, position, cached, count } => {
+                Item::Admit { channel, subscription, roster, cached, standing, logged, count } => {
                     self.freed += inbox::ITEM_BYTES;
                     let SubscriptionRef { slot, generation } = subscription;
-                    (channel, Queued::Admit { slot, generation, roster, position, cached, count: Some(count) })
+                    (channel, Queued::Admit { slot, generation, roster, cached, standing, logged, count: Some(count) })
                 }
                 Item::Refuse { channel, subscription, refusal } => {
                     self.freed += inbox::ITEM_BYTES;
@@ -164,14 +164,15 @@ impl Shard {
         match channel.queue.pop_front() {
             None => return false,
             Some(Queued::Deliver(first)) => self.begin(channel, first),
-            Some(Queued::Admit { slot, generation, roster, position, cached, count }) => {
+            Some(Queued::Admit { slot, generation, roster, cached, standing, logged, count }) => {
                 if let Some(count) = count {
                     channel.listed = true;
                     channel.sure = true;
+                    channel.logged = logged;
                     channel.count_into(count);
                 }
                 channel.roster = roster.or(channel.roster.take());
-                self.admit(channel, SubscriptionRef { slot, generation }, position.as_ref(), cached);
+                self.admit(channel, SubscriptionRef { slot, generation }, standing, cached);
             }
             Some(Queued::Refuse { slot, generation, refusal }) => {
                 self.refuse_pending(channel, SubscriptionRef { slot, generation }, &refusal);
@@ -281,7 +282,8 @@ impl Shard {
         connection.app().on_gap == OnGap::Notice
     }
 
-    /// Tells each connection with an admitted subscription that anything may be missing; it names no channel.
+    /// Tells each connection with an admitted subscription that anything may be missing; it names no channel. Channels with a history
+    /// speak for themselves.
     fn tell_link_gap(&mut self, budget: &mut Budget) {
         let Some((mut at, end)) = self.link_gap.take() else { return };
         while at < end {
@@ -305,7 +307,7 @@ impl Shard {
     fn has_admitted(&self, connection: &crate::Connection) -> bool {
         connection.hears_own_channel()
             || connection.subscriptions.borrow().iter().any(|subscription| {
-                let channel = self.channels.get(subscription.channel);
+                let channel = self.channels.get(subscription.channel).filter(|channel| !channel.logged);
                 channel.and_then(|channel| channel.get(subscription.slot)).is_some_and(|entry| entry.admitted)
             })
     }

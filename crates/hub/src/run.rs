@@ -107,7 +107,7 @@ mod tests {
             bytes.extend_from_slice(frame.as_bytes());
             ends.push(bytes.len() as u32);
         }
-        let encoding = Encoding { dialect: 0, variant: 0, view: View::Channel };
+        let encoding = Encoding { dialect: 0, variant: 0, view: View::Channel, positions: false };
         Run { encoding, framing: Framing::WebSocket, bytes: bytes.into(), ends, frames: frames.len() as u32 }
     }
 

@@ -185,7 +185,7 @@ impl Shard {
 
     fn obey(&mut self, connection: &Rc<Connection>, command: Command, tag: model::Tag) {
         match command {
-            Command::Subscribe { channel, proof } => self.subscribe(connection, channel, proof, tag),
+            Command::Subscribe { channel, proof, resume } => self.subscribe(connection, channel, proof, resume, tag),
             Command::Unsubscribe { channel } => self.unsubscribe(connection, channel, &tag),
             Command::Whisper { channel, event, data } => self.whisper(connection, channel, event, data, tag),
             Command::SignIn { auth, user_data } => self.sign_in(connection, auth.as_deref(), user_data, tag),
@@ -217,7 +217,12 @@ impl Shard {
     pub(crate) fn send(&mut self, connection: &Rc<Connection>, payload: &[u8]) {
         let mut frame = Vec::with_capacity(payload.len() + 10);
         connection.framing.message(payload, &mut frame);
-        if let Err(Slow) = connection.send(&[frame.into()]) {
+        self.send_frames(connection, frame);
+    }
+
+    /// Sends messages that are framed already.
+    pub(crate) fn send_frames(&mut self, connection: &Rc<Connection>, frames: Vec<u8>) {
+        if let Err(Slow) = connection.send(&[frames.into()]) {
             self.doom(connection, Reason::SlowConsumer.into());
         }
     }

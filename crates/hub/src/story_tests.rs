@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use backplane::{Ask, Backplane, BoxFuture, Cached, Item, LinkStatus, PublishError, Workers};
+use backplane::{Ask, Backplane, BoxFuture, Cached, Item, LinkStatus, PublishError, Standing, Workers};
 use model::dialect::{Goodbye, Heartbeat};
 use model::webhook::Happening;
 use model::{
-    Action, App, Apps, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Member,
-    Message, Notice, OnGap, OpenRequest, Opening, Proof, RawJson, Reason, Refusal, Roster, SocketId, State, UserId,
-    View, Webhook, WebhookKind, WebhookKinds, auth,
+    Action, App, Apps, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, HistoryDepth,
+    HistoryRule, Member, Message, Notice, OnGap, OpenRequest, Opening, Position, Proof, RawJson, Reason, Refusal,
+    Resume, Roster, SocketId, State, UserId, View, Webhook, WebhookKind, WebhookKinds, auth,
 };
 
 use crate::connection::Connection;
@@ -50,7 +50,9 @@ impl Dialect for Words {
         let proof = Proof { auth: auth.map(Into::into), channel_data: data.map(Into::into) };
         let channel = ChannelName::new(name).unwrap();
         let command = match word {
-            "+" => Command::Subscribe { channel, proof },
+            "+" => Command::Subscribe { channel, proof, resume: None },
+            // As one who wants to come back.
+            "&" => Command::Subscribe { channel, proof, resume: Some(Resume::default()) },
             "-" => Command::Unsubscribe { channel },
             _ => Command::Whisper { channel, event: auth.unwrap_or("client-hush").into(), data: RawJson::null() },
         };
@@ -59,6 +61,10 @@ impl Dialect for Words {
 
     fn notice(&self, _: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
         let text = match notice {
+            Notice::Subscribed { channel, position: Some(position), recovered, .. } => {
+                format!("+{channel}@{}{}", position.offset, recovered.map_or("", |yes| if yes { "!" } else { "?" }))
+            }
+            Notice::Position { position, .. } => format!("@{}", position.offset),
             Notice::Subscribed { channel, roster, .. } => {
                 let members = roster.map(|roster| roster.0.keys().map(|id| format!(":{id}")).collect::<String>());
                 format!("+{channel}{}", members.unwrap_or_default())
@@ -75,7 +81,7 @@ impl Dialect for Words {
     }
 
     fn encoding(&self, _: &State) -> Encoding {
-        Encoding { dialect: 0, variant: 0, view: View::Channel }
+        Encoding { dialect: 0, variant: 0, view: View::Channel, positions: false }
     }
 
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
@@ -83,7 +89,10 @@ impl Dialect for Words {
             (Broadcast::Joined(member), View::Watch) => format!("online:{}", member.id),
             (Broadcast::Left(user), View::Watch) => format!("offline:{user}"),
             (_, View::Watch | View::Silent) | (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => return,
-            (Broadcast::Event(event), _) => event.name.to_string(),
+            (Broadcast::Event(event), _) => {
+                let position = event.position.as_ref().filter(|_| encoding.positions);
+                format!("{}{}", event.name, position.map_or(String::new(), |position| format!("@{}", position.offset)))
+            }
             (Broadcast::Joined(member), _) => format!("joined:{}", member.id),
             (Broadcast::Left(user), _) => format!("left:{user}"),
             (Broadcast::Gap, _) => format!("gap:{channel}"),
@@ -319,7 +328,17 @@ impl Story {
         let roster = roster.map(|ids| Arc::new(Roster(ids.iter().map(|id| ((*id).into(), None)).collect())));
         let Ask { channel, subscription, .. } = ask;
         let count = self.count_of(&channel);
-        self.hub.push(0, Item::Admit { channel, subscription, roster, position: None, cached, count });
+        self.hub.push(0, Item::Admit { channel, subscription, roster, cached, standing: None, logged: false, count });
+    }
+
+    /// Answers the only ask that is open, on a channel with a history.
+    fn admit_logged(&self, standing: Option<Standing>) {
+        let [ask] = <[Ask; 1]>::try_from(std::mem::take(&mut *self.backplane.asks.lock().unwrap())).unwrap();
+        assert!(ask.log.is_some());
+        let Ask { channel, subscription, .. } = ask;
+        let (count, standing) = (self.count_of(&channel), standing.map(Box::new));
+        let (roster, cached) = (None, Cached::Never);
+        self.hub.push(0, Item::Admit { channel, subscription, roster, cached, standing, logged: true, count });
     }
 
     fn count_of(&self, channel: &Arc<ChannelKey>) -> Arc<AtomicU32> {
@@ -561,6 +580,51 @@ fn a_link_gap_is_told_after_what_came_before_it() {
     story.deliver("news", Broadcast::Gap);
     story.turn_all();
     assert_eq!(a.heard(), words(&["gap:news"]));
+}
+
+fn numbered(offset: u64) -> Event {
+    let position = Some(Position { epoch: "e".into(), offset });
+    Event { position, ..Event::new("event", RawJson::null()) }
+}
+
+#[test]
+fn who_comes_back_is_told_what_it_missed_between_its_success_and_the_rest() {
+    let mut story = Story::new();
+    let history = HistoryDepth { size: 9, ttl: Duration::from_secs(9) };
+    let rules = [HistoryRule { pattern: "log".into(), depth: history }];
+    story.app = Arc::new(App { history: rules.into(), ..App::clone(&story.app) });
+    let (mut plain, mut back) = (story.connect(), story.connect());
+    story.say(&plain, "+log");
+    story.admit_logged(None);
+    story.turn_all();
+    story.say(&back, "&log");
+    let at = |offset| Position { epoch: "e".into(), offset };
+    let missed = [6, 7].map(|offset| Arc::new(numbered(offset))).to_vec();
+    let standing = Standing { position: at(5), recovered: Some(true), missed, end: at(8) };
+    story.deliver("log", Broadcast::Event(numbered(8)));
+    story.admit_logged(Some(standing));
+    story.deliver("log", Broadcast::Event(numbered(9)));
+    story.turn_all();
+    assert_eq!(back.heard(), words(&["+log@5!", "event@6", "event@7", "@8", "event@9"]));
+    assert_eq!(plain.heard(), words(&["+log", "event", "event"]), "who did not ask is told nothing of it");
+    story.hub.push(0, Item::LinkGap);
+    story.turn_all();
+    assert_eq!((plain.heard(), back.heard()), (words(&[]), words(&[])), "the channel tells of its own gaps");
+    story.deliver("log", Broadcast::Gap);
+    story.turn_all();
+    assert_eq!((plain.heard(), back.heard()), (words(&["gap:log"]), words(&["gap:log"])));
+}
+
+#[test]
+fn what_does_not_fit_is_not_recovered() {
+    let mut story = Story::with(OnGap::Notice, 400);
+    let mut back = story.connect();
+    story.say(&back, "&cache-log");
+    let at = |offset| Position { epoch: "e".into(), offset };
+    let missed = (1..9).map(|offset| Arc::new(numbered(offset))).collect();
+    story.admit_logged(Some(Standing { position: at(0), recovered: Some(true), missed, end: at(8) }));
+    story.turn_all();
+    assert_eq!(back.heard(), words(&["+cache-log@8?"]));
 }
 
 #[test]
@@ -929,7 +993,7 @@ fn a_sign_in_that_dies_or_is_refused_leaves_no_ghost() {
     let mut b = story.connect();
     story.say_user(&b, r#"{"id":"ann"}"#);
     let ask_of_b = story.backplane.asks.lock().unwrap().pop().unwrap();
-    let Ask { channel, subscription, member, roster } = ask_of_b;
+    let Ask { channel, subscription, member, roster, .. } = ask_of_b;
     assert!(roster && member.is_some());
     story.hub.push(0, Item::Refuse { channel, subscription, refusal: Reason::Unavailable.into() });
     story.turn_all();

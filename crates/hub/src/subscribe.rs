@@ -6,17 +6,26 @@
 //! is up.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
 
-use backplane::{Ask, AskMember, Cached, LinkStatus, SubscriptionRef};
+use backplane::{Ask, AskLog, AskMember, Cached, LinkStatus, Standing, SubscriptionRef};
 use model::{Access, Broadcast, ChannelKey, ChannelKind, ChannelName, Encoding, Event, Member, Notice, Position};
-use model::{AppLimits, Proof, Reason, Refusal, Tag, View, auth};
+use model::{App, AppLimits, Proof, Reason, Refusal, Resume, Tag, View, auth};
 
 use crate::channel::{Channel, Entry, Queued};
 use crate::connection::{Connection, Subscription};
 use crate::shard::{Asked, Departure, Shard};
 
 impl Shard {
-    pub(crate) fn subscribe(&mut self, connection: &Rc<Connection>, name: ChannelName, proof: Proof, tag: Tag) {
+    pub(crate) fn subscribe(
+        &mut self,
+        connection: &Rc<Connection>,
+        name: ChannelName,
+        proof: Proof,
+        resume: Option<Resume>,
+        tag: Tag,
+    ) {
         let kind = name.kind();
         let key = ChannelKey { app: connection.app().id.clone(), name };
         if kind.access == Access::User && self.show_own_channel(connection, &key, &tag) {
@@ -28,7 +37,7 @@ impl Shard {
             return;
         }
         match permit(connection, &key.name, kind, &proof) {
-            Ok(member) => self.ask(connection, key, member, tag),
+            Ok(member) => self.ask(connection, key, member, resume, tag),
             Err(refusal) => self.refuse_subscribe(connection, &key.name, kind, &refusal, &tag),
         }
     }
@@ -68,8 +77,17 @@ impl Shard {
     }
 
     /// Takes the place, and admits or asks the backplane.
-    fn ask(&mut self, connection: &Rc<Connection>, key: ChannelKey, member: Option<Member>, tag: Tag) {
-        let (channel_slot, subscription) = self.take_place(connection, key, View::Channel);
+    fn ask(
+        &mut self,
+        connection: &Rc<Connection>,
+        key: ChannelKey,
+        member: Option<Member>,
+        resume: Option<Resume>,
+        tag: Tag,
+    ) {
+        let encoding = Encoding { positions: resume.is_some(), ..connection.encoding(View::Channel) };
+        let log = log(&connection.app(), &key.name, resume);
+        let (channel_slot, subscription) = self.take_place(connection, key, encoding);
         let SubscriptionRef { slot, generation } = subscription;
         let user = member.as_ref().map(|member| member.id.clone());
         let mut subscriptions = connection.subscriptions.borrow_mut();
@@ -79,17 +97,17 @@ impl Shard {
         subscriptions.push(Subscription { channel: channel_slot, slot, user, tag });
         drop(subscriptions);
         let Some(channel) = self.channels.get_mut(channel_slot) else { return };
-        let is_plain = member.is_none() && !channel.kind.cache;
+        let is_plain = member.is_none() && log.is_none();
         if is_plain && channel.admitted > 0 && channel.sure && self.backplane.status() == LinkStatus::Up {
-            let (roster, position, count) = (None, None, None);
-            let admit = Queued::Admit { slot, generation, roster, position, cached: Cached::Never, count };
+            let (roster, cached, standing, count) = (None, Cached::Never, None, None);
+            let admit = Queued::Admit { slot, generation, roster, cached, standing, logged: false, count };
             channel.queue.push_back(admit);
             self.advance_if_at_rest(channel_slot);
             return;
         }
         connection.unanswered.set(connection.unanswered.get() + 1);
-        let roster = member.is_some();
-        self.send_ask(channel_slot, subscription, Rc::downgrade(connection), member, roster, &connection.app().limits);
+        let wants = Wants { roster: member.is_some(), member, log };
+        self.send_ask(channel_slot, subscription, Rc::downgrade(connection), wants, &connection.app().limits);
     }
 
     /// A pending subscription in a channel: the channel's slot, and its own name there.
@@ -97,12 +115,11 @@ impl Shard {
         &mut self,
         connection: &Rc<Connection>,
         key: ChannelKey,
-        view: View,
+        encoding: Encoding,
     ) -> (u32, SubscriptionRef) {
         let channel_slot = self.channel_slot(key);
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let encoding = Encoding { view, ..connection.dialect.encoding(&connection.state.get()) };
         let entry = Entry { connection: connection.clone(), generation, encoding, admitted: false };
         // It was there already or has just been made.
         let slot = self.channels.get_mut(channel_slot).map_or(0, |channel| channel.insert(entry));
@@ -115,16 +132,16 @@ impl Shard {
         channel_slot: u32,
         subscription: SubscriptionRef,
         asker: Weak<Connection>,
-        member: Option<Member>,
-        roster: bool,
+        wants: Wants,
         limits: &AppLimits,
     ) {
+        let Wants { member, roster, log } = wants;
         let Some(channel) = self.channels.get(channel_slot) else { return };
         let user = member.as_ref().map(|member| member.id.clone());
         self.asked.insert(subscription.generation, Asked { connection: asker, user });
         let member =
             member.map(|member| AskMember { member, members_max: limits.members, grace: limits.presence_grace });
-        self.backplane.ask(self.worker, Ask { channel: channel.key.clone(), subscription, member, roster });
+        self.backplane.ask(self.worker, Ask { channel: channel.key.clone(), subscription, member, roster, log });
     }
 
     /// From here on the subscription hears the channel. The channel is lifted out of its slot.
@@ -132,7 +149,7 @@ impl Shard {
         &mut self,
         channel: &mut Channel,
         subscription: SubscriptionRef,
-        position: Option<&Position>,
+        standing: Option<Box<Standing>>,
         cached: Cached,
     ) {
         let user = self.note_answer(subscription.generation);
@@ -155,19 +172,64 @@ impl Shard {
             return self.note_signed_in(&connection);
         }
         let tag = take_tag(&connection, channel, slot);
-        self.tell_subscribed(&connection, channel, position, &tag);
-        self.tell_cached(&connection, channel, encoding, cached);
+        let standing = standing.map(|standing| self.fit(&connection, *standing));
+        self.tell_subscribed(&connection, channel, standing.as_ref(), &tag);
+        match standing {
+            Some(Standing { recovered: Some(true), missed, end, .. }) => {
+                self.tell_missed(&connection, channel, encoding, &missed, &end);
+            }
+            _ => self.tell_cached(&connection, channel, encoding, cached),
+        }
+    }
+
+    /// What was missed is told only where it has room: who was away for too long must not be closed as slow for it.
+    fn fit(&self, connection: &Connection, standing: Standing) -> Standing {
+        let bytes: usize = standing.missed.iter().map(|event| event.bytes()).sum();
+        if connection.waiting() + bytes <= self.shared.outbox_max {
+            return standing;
+        }
+        let end = standing.end;
+        Standing { position: end.clone(), recovered: Some(false), missed: Vec::new(), end }
+    }
+
+    /// All that who came back has missed, in one write.
+    fn tell_missed(
+        &mut self,
+        connection: &Rc<Connection>,
+        channel: &Channel,
+        encoding: Encoding,
+        missed: &[Arc<Event>],
+        end: &Position,
+    ) {
+        let name = &channel.key.name;
+        let (mut frames, mut payload) = (Vec::new(), Vec::new());
+        for event in missed {
+            payload.clear();
+            let broadcast = Broadcast::Event(Event::clone(event));
+            connection.dialect.broadcast(encoding, name.as_str(), &broadcast, &mut payload);
+            connection.framing.message(&payload, &mut frames);
+        }
+        connection.stats.delivered.add(missed.len() as u64);
+        if missed.last().and_then(|event| event.position.as_ref()) != Some(end) {
+            payload.clear();
+            let notice = Notice::Position { channel: name, position: end };
+            connection.dialect.notice(&connection.state.get(), &notice, &mut payload);
+            connection.framing.message(&payload, &mut frames);
+        }
+        self.send_frames(connection, frames);
     }
 
     fn tell_subscribed(
         &mut self,
         connection: &Rc<Connection>,
         channel: &Channel,
-        position: Option<&Position>,
+        standing: Option<&Standing>,
         tag: &Tag,
     ) {
         let roster = channel.roster.as_deref().filter(|_| channel.kind.access == Access::Presence);
-        self.tell(connection, &Notice::Subscribed { channel: &channel.key.name, roster, position, tag });
+        let position = standing.map(|standing| &standing.position);
+        let recovered = standing.and_then(|standing| standing.recovered);
+        self.tell(connection, &Notice::Subscribed { channel: &channel.key.name, roster, position, recovered, tag });
     }
 
     /// What a cache channel holds, right behind the success.
@@ -258,6 +320,20 @@ impl Shard {
             self.forget_channel(&channel);
         }
     }
+}
+
+/// What an ask is for.
+pub(crate) struct Wants {
+    pub(crate) member: Option<Member>,
+    /// The members are to be told.
+    pub(crate) roster: bool,
+    pub(crate) log: Option<AskLog>,
+}
+
+/// What is wanted of the channel's history, where it keeps one.
+fn log(app: &App, name: &ChannelName, resume: Option<Resume>) -> Option<AskLog> {
+    let cache_ttl = name.kind().cache.then(|| Duration::from_secs(app.cache_seconds.into()));
+    (cache_ttl.is_some() || app.history_of(name).is_some()).then_some(AskLog { cache_ttl, resume })
 }
 
 /// Limits, then signature, then member: the first "no" is the answer.

@@ -11,6 +11,7 @@ use model::{ChannelKey, ChannelName, Member, Notice, Reason, Refusal, Tag, UserI
 use crate::channel::{Channel, Queued};
 use crate::connection::{Connection, Subscription};
 use crate::shard::Shard;
+use crate::subscribe::Wants;
 
 /// Who a connection is.
 pub(crate) struct Account {
@@ -84,7 +85,7 @@ impl Shard {
     /// Asks for the user's place in his own channel.
     fn raise_own(&mut self, connection: &Rc<Connection>, name: ChannelName, user: User, user_data: Box<str>, tag: Tag) {
         let key = ChannelKey { app: connection.app().id.clone(), name };
-        let (channel, subscription) = self.take_place(connection, key, View::Silent);
+        let (channel, subscription) = self.take_place(connection, key, connection.encoding(View::Silent));
         let User { member, watchlist, watchlist_cut } = user;
         let own = Subscription { channel, slot: subscription.slot, user: Some(member.id.clone()), tag };
         // What the application says of him is for the channels that he enters; here only his being there matters.
@@ -92,7 +93,8 @@ impl Shard {
         let pending = Some(Box::new(Pending { user_data, watchlist, watchlist_cut }));
         let account = Account { member, own, pending, heard: false, watched: Vec::new(), unanswered: 0 };
         connection.more.borrow_mut().get_or_insert_default().account = Some(account);
-        self.send_ask(channel, subscription, Weak::new(), Some(present), true, &connection.app().limits);
+        let wants = Wants { member: Some(present), roster: true, log: None };
+        self.send_ask(channel, subscription, Weak::new(), wants, &connection.app().limits);
     }
 
     /// The own channel has admitted the user: he is signed in.
@@ -109,13 +111,14 @@ impl Shard {
             // An id so long that it has no channel is never online.
             let Ok(name) = ChannelName::of_user(&user) else { continue };
             let key = ChannelKey { app: connection.app().id.clone(), name };
-            let (channel, subscription) = self.take_place(connection, key, View::Watch);
+            let (channel, subscription) = self.take_place(connection, key, connection.encoding(View::Watch));
             let watched = Subscription { channel, slot: subscription.slot, user: None, tag: None };
             connection.with_account(|account| {
                 account.watched.push(watched);
                 account.unanswered += 1;
             });
-            self.send_ask(channel, subscription, Weak::new(), None, true, &connection.app().limits);
+            let wants = Wants { member: None, roster: true, log: None };
+            self.send_ask(channel, subscription, Weak::new(), wants, &connection.app().limits);
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::channel::ChannelName;
+use crate::history::{HistoryDepth, HistoryRule};
 use crate::webhook::{Webhook, WebhookKinds};
 
 /// A text that no log, error or debug print shows.
@@ -130,6 +132,8 @@ pub struct App {
     pub when_full: WhenFull,
     /// Seconds for which a cache channel keeps its last event.
     pub cache_seconds: u32,
+    /// Which channels keep a history; the first rule that fits holds.
+    pub history: Arc<[HistoryRule]>,
     pub webhooks: Vec<Webhook>,
     pub limits: AppLimits,
 }
@@ -148,9 +152,15 @@ impl App {
             subscription_count: false,
             when_full: WhenFull::default(),
             cache_seconds: CACHE_SECONDS,
+            history: Arc::default(),
             webhooks: Vec::new(),
             limits: AppLimits::default(),
         }
+    }
+
+    /// How much of a channel is kept; `None`: nothing.
+    pub fn history_of(&self, name: &ChannelName) -> Option<HistoryDepth> {
+        self.history.iter().find(|rule| rule.fits(name)).map(|rule| rule.depth)
     }
 
     /// What any of its webhooks wants to hear of.

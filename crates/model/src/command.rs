@@ -2,7 +2,9 @@
 
 use crate::channel::ChannelName;
 use crate::json::RawJson;
+use crate::position::Position;
 use crate::refusal::Refusal;
+use crate::socket_id::SocketId;
 
 /// What a dialect wants back with the answer to a command (a `ref`, an identifier). The hub carries it and never looks.
 pub type Tag = Option<Box<str>>;
@@ -16,11 +18,21 @@ pub struct Proof {
     pub channel_data: Option<Box<str>>,
 }
 
+/// A subscriber who means to come back without a loss: he is told where events stand, and says so when he returns.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Resume {
+    /// Up to where he has heard the channel. `None`: he is here for the first time.
+    pub from: Option<Position>,
+    /// The socket that he was then: what that one was not to hear, he is not told now.
+    pub except: Option<SocketId>,
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     Subscribe {
         channel: ChannelName,
         proof: Proof,
+        resume: Option<Resume>,
     },
     Unsubscribe {
         channel: ChannelName,

@@ -17,6 +17,8 @@ pub struct Encoding {
     pub variant: u8,
     /// How much of the channel; the hub's own.
     pub view: View,
+    /// Events are told with where they stand in the history; the hub's own.
+    pub positions: bool,
 }
 
 /// Which part of a channel's stream a subscription is told.

@@ -24,7 +24,7 @@ pub struct Event {
     pub user_id: Option<Box<str>>,
     /// Where it stands in the channel's history, when there is one.
     pub position: Option<Position>,
-    /// The application published it, so a cache channel keeps it for newcomers.
+    /// The application published it, so a cache channel keeps it for newcomers, and a history for who comes back.
     pub cacheable: bool,
 }
 

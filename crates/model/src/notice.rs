@@ -18,8 +18,16 @@ pub enum Notice<'a> {
     Subscribed {
         channel: &'a ChannelName,
         roster: Option<&'a Roster>,
+        /// Where the client stands, when it wants to know and the channel keeps a history.
         position: Option<&'a Position>,
+        /// When it said where it stood: whether it is told next all that it missed.
+        recovered: Option<bool>,
         tag: &'a Tag,
+    },
+    /// The client stands here now, having been told all that it was to hear.
+    Position {
+        channel: &'a ChannelName,
+        position: &'a Position,
     },
     Unsubscribed {
         channel: &'a ChannelName,

@@ -138,7 +138,7 @@ impl Dialect for Echo {
     fn notice(&self, _state: &State, _notice: &Notice<'_>, _out: &mut Vec<u8>) {}
 
     fn encoding(&self, _state: &State) -> Encoding {
-        Encoding { dialect: 0, variant: 0, view: View::default() }
+        Encoding { dialect: 0, variant: 0, view: View::default(), positions: false }
     }
 
     fn broadcast(&self, _encoding: Encoding, _channel: &str, _broadcast: &Broadcast, _out: &mut Vec<u8>) {}

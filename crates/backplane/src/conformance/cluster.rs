@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use model::webhook::{Happening, Job};
-use model::{App, SocketId, WebhookKind, WebhookKinds};
+use model::{App, HistoryDepth, HistoryRule, SocketId, WebhookKind, WebhookKinds};
 
 use super::*;
-use crate::{AppSettings, Cached, ChannelCounts};
+use crate::{AppSettings, Cached, ChannelCounts, Page, PageFrom};
+
+/// For how long cache channels keep their event.
+pub(crate) const CACHE_TTL: Duration = Duration::from_secs(1_800);
 
 /// An app of which everything is told.
 pub(crate) const TOLD: &str = "told";
@@ -17,7 +20,9 @@ pub(crate) const TOLD: &str = "told";
 pub(crate) fn told_app() -> AppSettings {
     let webhooks = WebhookKind::ALL.into_iter().fold(WebhookKinds::NONE, WebhookKinds::with);
     let app = AppSettings::of(&App::new(TOLD, "key", "secret"));
-    AppSettings { prefix: "app_database_told_".into(), webhooks, subscription_count: true, ..app }
+    let depth = HistoryDepth { size: 5, ttl: Duration::from_secs(60) };
+    let history = [HistoryRule { pattern: "log-*".into(), depth }].into();
+    AppSettings { prefix: "app_database_told_".into(), webhooks, subscription_count: true, history, ..app }
 }
 
 pub(crate) fn told(name: &str) -> Arc<ChannelKey> {
@@ -114,6 +119,10 @@ pub(crate) async fn two_nodes(a: &Site, b: &Site) {
     }
     counts_are_of_both_and_fresh(a, b).await;
     a_cache_channel_gives_its_last_event_once(a, b).await;
+    history::who_comes_back_is_told_what_he_missed(a, b).await;
+    history::what_is_not_known_is_not_claimed(a, b).await;
+    history::what_is_not_kept_any_more_is_lost(a, b).await;
+    history::pages_go_both_ways(a, b).await;
     who_only_looks_on_sees_who_comes_and_goes(a, b).await;
     a_user_is_terminated_where_he_is(a, b).await;
     webhooks_are_told_once_and_in_order(a, b).await;
@@ -150,7 +159,7 @@ async fn counts_are_of_both_and_fresh(a: &Site, b: &Site) {
     assert_eq!(b.occupied(TOLD, "").await, HashMap::new());
 }
 
-fn kept(name: &str) -> Event {
+pub(crate) fn kept(name: &str) -> Event {
     Event { cacheable: true, except: SocketId::new(9, 9), ..event(name) }
 }
 
@@ -184,9 +193,11 @@ async fn a_cache_channel_gives_its_last_event_once(a: &Site, b: &Site) {
         assert_eq!(events(b, 0), ["end"]);
         assert_eq!(events(a, 0), ["first", "not kept", "second", "end"]);
     }
-    let (event, ttl) = a.backplane.cached(channel.clone()).await.unwrap().expect("held");
+    let last = Page { from: PageFrom::Before(None), limit: 9 };
+    let held_now = a.backplane.history(channel.clone(), last.clone()).await.unwrap().events;
+    let [(event, age)] = &held_now[..] else { panic!("{held_now:?}") };
     assert_eq!((&*event.name, event.data.as_str()), ("second", "{\"n\":1.0}"));
-    assert!(ttl > Duration::from_secs(1_700) && ttl <= Duration::from_secs(1_800), "{ttl:?}");
+    assert!(*age < LIMIT, "{age:?}");
     // Nobody listens: it is kept all the same.
     let silent = told("private-cache-silent");
     b.backplane.publish(silent.clone(), kept("kept")).await.unwrap();
@@ -195,7 +206,7 @@ async fn a_cache_channel_gives_its_last_event_once(a: &Site, b: &Site) {
         site.part(worker, channel);
     }
     b.until_count(&channel, 0).await;
-    assert!(a.backplane.cached(channel).await.unwrap().is_some(), "an empty channel keeps it");
+    assert_eq!(a.backplane.history(channel, last).await.unwrap().events.len(), 1, "an empty channel keeps it");
 }
 
 async fn who_only_looks_on_sees_who_comes_and_goes(a: &Site, b: &Site) {

@@ -3,7 +3,8 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use model::RawJson;
+use model::history::SIZE_MAX;
+use model::{Event, Position, RawJson};
 use redis::{RedisError, ScriptInvocation, Value};
 use tokio::time::timeout;
 use tracing::warn;
@@ -12,7 +13,8 @@ use super::Tally;
 use super::presence::Store;
 use super::wire::{self, Message};
 use crate::roster::{About, Known, Operation, Snapshot, Version};
-use crate::topics::cache::{Kept, MISS_EVERY};
+use crate::topics::cache::MISS_EVERY;
+use crate::topics::log::{HELD_BYTES_MAX, Reading};
 use crate::topics::{Answer, TopicId};
 
 /// One line in this time.
@@ -29,6 +31,8 @@ pub(super) struct Errand {
     pub topic: String,
     /// What the app's webhooks and subscribers want to hear of; see change.lua.
     pub wants: String,
+    /// From which age in ms on what the channel keeps counts as gone.
+    pub kept_for: u64,
     pub operation: Operation,
 }
 
@@ -67,7 +71,7 @@ impl Store {
     }
 
     fn spell(&self, inc: &str, errand: &Errand) -> ScriptInvocation<'_> {
-        let Errand { channel, topic, wants, operation, .. } = errand;
+        let Errand { channel, topic, wants, kept_for, operation, .. } = errand;
         let scripts = &self.scripts;
         let delay = millis(self.settings.webhook_delay);
         match operation {
@@ -99,14 +103,22 @@ impl Store {
                 call.arg(u8::from(*again));
                 call
             }
-            Operation::Cached => {
-                let mut call = self.invocation(&scripts.cached);
-                call.arg(channel);
+            Operation::Read { after } => {
+                // The newest first: where there is too much, it is the oldest that is not told.
+                let (most, oldest) = if after.is_some() { (SIZE_MAX, *kept_for) } else { (1, 0) };
+                let mut call = self.invocation(&scripts.read);
+                call.arg(channel).arg("1").arg(after.map_or(String::new(), |after| after.to_string())).arg("");
+                call.arg("1").arg(most).arg(HELD_BYTES_MAX).arg(oldest);
+                call
+            }
+            Operation::Note(Position { epoch, offset }) => {
+                let mut call = self.invocation(&scripts.note);
+                call.arg(channel).arg(&**epoch).arg(*offset);
                 call
             }
             Operation::Missed => {
                 let mut call = self.invocation(&scripts.missed);
-                call.arg(channel).arg(wants).arg(millis(MISS_EVERY));
+                call.arg(channel).arg(wants).arg(millis(MISS_EVERY)).arg(*kept_for);
                 call
             }
         }
@@ -159,8 +171,8 @@ fn read(operation: &Operation, value: Value, max_payload: usize) -> Option<Answe
         (Some("OK"), Operation::Count { .. }) => {
             Some(Answer::Counted { later: parts.get(1).and_then(number) == Some(1) })
         }
-        (Some("OK"), Operation::Cached) => Some(Answer::Cached(kept(&parts, max_payload))),
-        (Some("OK"), Operation::Missed) => Some(Answer::Noted),
+        (Some("OK"), Operation::Read { .. }) => reading(&parts, max_payload).map(Answer::Read),
+        (Some("OK"), Operation::Missed | Operation::Note(_)) => Some(Answer::Noted),
         _ => None,
     };
     Some(answer.unwrap_or(Answer::Failed))
@@ -177,14 +189,21 @@ fn snapshot(parts: &[Value], removals_in: usize, roster: usize) -> Option<Snapsh
     Some(Snapshot { version: version(parts)?, users, removals_in })
 }
 
-/// What `cached.lua` found.
-pub(super) fn kept(parts: &[Value], max_payload: usize) -> Option<Kept> {
-    let payload = parts.get(1).and_then(text)?;
-    let ttl = Duration::from_millis(parts.get(2).and_then(number)?);
-    match wire::decode(payload.as_bytes(), max_payload) {
-        Ok(Message::Kept(number, event)) => Some(Kept { number, event, until: Instant::now() + ttl }),
-        _ => None,
-    }
+/// What `read.lua` found, the oldest first.
+pub(super) fn reading(parts: &[Value], max_payload: usize) -> Option<Reading> {
+    let top = Position { epoch: parts.get(1).and_then(text)?.into(), offset: parts.get(2).and_then(number)? };
+    let noted = parts.get(3).and_then(number);
+    let fields: Vec<&str> = fields(parts.get(4)?)?;
+    let entry = |entry: &[&str]| {
+        let age = Duration::from_millis(entry[1].parse().ok()?);
+        match wire::decode(entry[2].as_bytes(), max_payload) {
+            Ok(Message::Event(event)) => Some((event, age)),
+            _ => None,
+        }
+    };
+    let mut entries: Vec<(Event, Duration)> = fields.chunks_exact(3).filter_map(entry).collect();
+    entries.sort_by_key(|(event, _)| event.position.as_ref().map(|position| position.offset));
+    Some(Reading { top, noted, entries })
 }
 
 /// A hash's fields and values in turn, as either protocol gives them.

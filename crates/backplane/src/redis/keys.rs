@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use model::{Access, ChannelKey, ChannelName, WebhookKind};
+use model::{Access, ChannelKey, ChannelName, HistoryDepth, WebhookKind};
 
 use super::settings::Settings;
 use crate::AppSettings;
@@ -76,6 +76,11 @@ impl Keys {
     /// For how long a cache channel of this app keeps its event, in ms.
     pub(super) fn cache_ttl(&self, app: &str) -> u64 {
         self.apps().get(app).map_or(0, |app| app.cache_ttl.as_millis() as u64)
+    }
+
+    /// How much the channel keeps.
+    pub(super) fn depth(&self, channel: &ChannelKey) -> Option<HistoryDepth> {
+        self.apps().get(&channel.app)?.depth(&channel.name)
     }
 
     /// What the app wants to be told of a channel, in the letters of change.lua.

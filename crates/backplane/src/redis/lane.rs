@@ -5,19 +5,22 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use model::HistoryDepth;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, oneshot};
 
+use super::errands::millis;
+use super::random;
 use crate::{BoxFuture, PublishError};
 
-/// Publishes what a cache channel keeps.
+/// Publishes what a channel keeps.
 const PUBLISH: &str = include_str!("scripts/publish.lua");
 
 /// Of one pipeline.
@@ -26,12 +29,20 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Pipelines under way. Fewer than the connection's own queue takes (50), so handing one over never waits.
 const BATCHES_MAX: usize = 16;
 
-/// A cache channel's place, for an event that it keeps.
+/// A channel's place and how much it keeps, for an event that it keeps.
 pub(super) struct Keep {
     pub store: String,
     /// `A:C` of the keys.
     pub channel: String,
-    pub ttl_ms: u64,
+    pub depth: HistoryDepth,
+}
+
+/// What a script must know of the server that it runs on.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub run: Arc<str>,
+    /// For how long nobody is reaped on a fresh one.
+    pub quiet: Duration,
 }
 
 struct Entry {
@@ -125,7 +136,12 @@ impl Lane {
     }
 
     /// Works the queue off on one connection; returns why that is lost, or nothing at [`Gate::Ending`].
-    pub(super) async fn run(&self, connection: MultiplexedConnection, timeout: Duration) -> Option<String> {
+    pub(super) async fn run(
+        &self,
+        connection: MultiplexedConnection,
+        server: &Server,
+        timeout: Duration,
+    ) -> Option<String> {
         let mut under_way = FuturesUnordered::new();
         loop {
             if under_way.is_empty() && self.lock().gate == Gate::Ending {
@@ -133,7 +149,7 @@ impl Lane {
             }
             let batch = if under_way.len() < BATCHES_MAX { self.take_batch() } else { Vec::new() };
             if !batch.is_empty() {
-                let sending = tokio::task::unconstrained(send(connection.clone(), batch, timeout));
+                let sending = tokio::task::unconstrained(send(connection.clone(), server, batch, timeout));
                 let mut sending = Box::pin(sending);
                 // The first poll hands the bytes to the connection: the order is made here, whoever is polled next.
                 match std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
@@ -180,16 +196,18 @@ struct Sent {
     lost: Option<String>,
 }
 
-async fn send(mut connection: MultiplexedConnection, batch: Vec<Entry>, timeout: Duration) -> Sent {
+async fn send(mut connection: MultiplexedConnection, server: &Server, batch: Vec<Entry>, timeout: Duration) -> Sent {
     let bytes = batch.iter().map(Entry::bytes).sum();
     let mut pipeline = redis::Pipeline::with_capacity(batch.len());
     for entry in &batch {
         match &entry.keep {
             None => pipeline.cmd("PUBLISH").arg(&entry.topic).arg(&entry.payload[..]),
             // With its text, not its hash: a publish cannot be repeated for a server that forgot the script.
-            Some(Keep { store, channel, ttl_ms }) => {
-                pipeline.cmd("EVAL").arg(PUBLISH).arg(1).arg(format!("{store}:last:{channel}"));
-                pipeline.arg(&entry.topic).arg(&entry.payload[..]).arg(*ttl_ms)
+            Some(Keep { store, channel, depth }) => {
+                pipeline.cmd("EVAL").arg(PUBLISH).arg(1).arg(format!("{store}:hm:{channel}"));
+                pipeline.arg(store).arg(channel).arg(&entry.topic).arg(&entry.payload[..]);
+                pipeline.arg(depth.size).arg(millis(depth.ttl));
+                pipeline.arg(&*server.run).arg(format!("{:016x}", random())).arg(millis(server.quiet))
             }
         };
     }

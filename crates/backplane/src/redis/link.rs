@@ -22,7 +22,7 @@ use super::address::Address;
 use super::handover::Witness;
 use super::inbox::{Inbox, News};
 use super::keys::Keys;
-use super::lane::{Gate, Lane};
+use super::lane::{Gate, Lane, Server};
 use super::settings::Settings;
 use super::{Tally, random};
 
@@ -90,8 +90,7 @@ struct Held {
     lane: MultiplexedConnection,
     pulse: Arc<watch::Sender<Pulse>>,
     addr: ConnectionAddr,
-    /// The server's run id.
-    run: String,
+    server: Server,
 }
 
 /// Why there is no link, in words that hold no secret: the crate's errors name the cause and never the password.
@@ -218,7 +217,8 @@ impl Supervisor {
         let manager = deadpool_redis::Manager::new_with_config(info, pooled)?;
         let pool = deadpool_redis::Pool::builder(manager).max_size(self.settings.pool_size.max(1)).build();
         let pool = pool.map_err(|error| error.to_string())?;
-        let held = Held { generation, lane, pulse: pulse.clone(), addr, run };
+        let server = Server { run: run.into(), quiet: self.settings.quiet() };
+        let held = Held { generation, lane, pulse: pulse.clone(), addr, server };
         Ok((Link { generation, subscriber, pool, pulse }, held))
     }
 
@@ -257,7 +257,7 @@ impl Supervisor {
 
     /// Works with a link until another has taken its place, or until it is lost: then why.
     async fn hold(&self, held: &Held) -> Result<Held, String> {
-        let mut sending = pin!(self.lane.run(held.lane.clone(), self.settings.publish_timeout));
+        let mut sending = pin!(self.lane.run(held.lane.clone(), &held.server, self.settings.publish_timeout));
         let next = tokio::select! {
             Some(reason) = &mut sending => return Err(reason),
             next = self.watch(held) => next?,
@@ -296,7 +296,7 @@ impl Supervisor {
                 found = self.connect_at_last() => found,
             };
             // A replica passes on what its master hears, the marker too, and not what others published before it was one.
-            if next.run != held.run {
+            if next.server.run != held.server.run {
                 return Err("a probe did not come round, and another server is there now".to_owned());
             }
             return tokio::select! {

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::Tally;
-use super::errands::{ERRANDS_MAX, Errand};
+use super::errands::{ERRANDS_MAX, Errand, millis};
 use super::handover::{Handover, Parts, Witness};
 use super::inbox::{Call, Inbox, News, Push, Question, Told};
 use super::keys::{Keys, NoTopic};
@@ -25,7 +25,7 @@ use super::scripts::Scripts;
 use super::settings::Settings;
 use super::webhooks::Jobs;
 use super::wire::{self, Dropped, Message};
-use crate::topics::cache::Kept;
+use crate::roster::Operation;
 use crate::topics::{Command, Heard, TopicId, Topics};
 use crate::{Ask, Item, LinkStatus, Workers};
 
@@ -386,12 +386,7 @@ impl Listener {
             return;
         }
         match wire::decode(payload, self.settings.max_payload) {
-            Ok(Message::Event(event)) => self.topics.broadcast(id, Broadcast::Event(event)),
-            Ok(Message::Kept(number, event)) => {
-                let app = self.topics.channel(id).map(|channel| channel.app.clone()).unwrap_or_default();
-                let until = now + Duration::from_millis(self.keys.cache_ttl(&app));
-                self.topics.kept_message(id, Kept { number, event, until });
-            }
+            Ok(Message::Event(event)) => self.topics.event(now, id, event),
             Ok(Message::Count(n)) => self.topics.broadcast(id, Broadcast::Count(n)),
             Ok(Message::Terminate) => self.topics.broadcast(id, Broadcast::Terminate),
             Ok(Message::Roster(version, change)) => self.topics.roster_message(now, id, version, change),
@@ -432,8 +427,12 @@ impl Listener {
                     // Of an app that is gone only the end is told, which needs no topic.
                     let topic =
                         self.keys.topics(channel).map_or_else(|_| String::new(), |[topic]| topic.as_str().into());
+                    let kept_for = match operation {
+                        Operation::Missed => self.keys.cache_ttl(&channel.app),
+                        _ => self.keys.depth(channel).map_or(0, |depth| millis(depth.ttl)),
+                    };
                     let (channel, wants) = (Keys::channel(channel), self.keys.wants(channel));
-                    self.errands.push_back(Errand { id, channel, topic, wants, operation });
+                    self.errands.push_back(Errand { id, channel, topic, wants, kept_for, operation });
                 }
             }
         }

@@ -39,8 +39,10 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::topics::Heard;
-use crate::{AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, Item, LinkStatus, PublishError};
-use crate::{QueryAnswer, QueryError, Workers};
+use crate::{
+    AppSettings, Ask, Backplane, BoxFuture, ChannelCounts, Cluster, Counters, Item, LinkStatus, Page, PageRead,
+};
+use crate::{PublishError, QueryAnswer, QueryError, Workers};
 use address::Address;
 pub use address::{check_sentinel_url, shown_url};
 use inbox::{Call, Inbox, Question, Told};
@@ -53,8 +55,8 @@ use queries::Own;
 pub use settings::{Settings, StartError, TlsFiles};
 use webhooks::Jobs;
 
-/// What the script puts behind an event that a cache channel keeps, at most.
-const KEPT_BYTES: usize = 32;
+/// What the script puts behind an event that a channel keeps, at most.
+const POSITION_BYTES: usize = 64;
 
 /// Longest wait for the last exits when closing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,17 +185,13 @@ impl Backplane for Redis {
             return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
-        let keeps = event.cacheable && channel.name.kind().cache;
-        if payload.len() + usize::from(keeps) * KEPT_BYTES > self.max_payload {
+        let depth = self.keys.depth(&channel).filter(|_| event.cacheable);
+        if payload.len() + usize::from(depth.is_some()) * POSITION_BYTES > self.max_payload {
             return Box::pin(std::future::ready(Err(PublishError::TooLarge(self.max_payload))));
         }
         Tally::add(&self.tally.messages_out, 1);
         Tally::add(&self.tally.bytes_out, payload.len() as u64);
-        let keep = keeps.then(|| Keep {
-            store: self.keys.store(),
-            channel: Keys::channel(&channel),
-            ttl_ms: self.keys.cache_ttl(&channel.app),
-        });
+        let keep = depth.map(|depth| Keep { store: self.keys.store(), channel: Keys::channel(&channel), depth });
         self.lane.publish(topic.as_str().to_owned(), payload, keep)
     }
 
@@ -227,8 +225,8 @@ impl Cluster for Redis {
         self.query(Question::Nothing, |store, _| async move { store.users(channel).await })
     }
 
-    fn cached(&self, channel: Arc<ChannelKey>) -> QueryAnswer<Option<(Event, Duration)>> {
-        self.query(Question::Nothing, |store, _| async move { store.cached(channel).await })
+    fn history(&self, channel: Arc<ChannelKey>, page: Page) -> QueryAnswer<PageRead> {
+        self.query(Question::Nothing, |store, _| async move { store.history(channel, page).await })
     }
 
     fn connections_elsewhere(&self, app: &str) -> u64 {

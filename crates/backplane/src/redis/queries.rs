@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use model::{Access, ChannelKey, ChannelName, Event, Member, RawJson};
+use model::{Access, ChannelKey, ChannelName, Member, RawJson};
 use redis::Value;
 use tokio::time::timeout;
 
-use super::errands::{array, fields, kept, number, text};
+use super::errands::{array, fields, millis, number, reading, text};
 use super::keys::{self, Keys};
 use super::presence::Store;
-use crate::{ChannelCounts, QueryError};
+use crate::topics::log::HELD_BYTES_MAX;
+use crate::{ChannelCounts, Page, PageFrom, PageRead, QueryError};
 
 /// Fields of one step through a hash, and commands of one pipeline.
 const STEP: usize = 1_000;
@@ -102,14 +102,28 @@ impl Store {
         Ok(fields.chunks_exact(2).map(member).collect())
     }
 
-    pub(super) async fn cached(&self, channel: Arc<ChannelKey>) -> Result<Option<(Event, Duration)>, QueryError> {
-        let mut call = self.invocation(&self.scripts.cached);
-        call.arg(Keys::channel(&channel));
+    /// A page of what a channel keeps: at most `limit` events and 1 MiB, and one event in any case.
+    pub(super) async fn history(&self, channel: Arc<ChannelKey>, page: Page) -> Result<PageRead, QueryError> {
+        let Some(depth) = self.keys.depth(&channel) else { return Ok(PageRead::default()) };
+        let (after, before, newest) = match page.from {
+            PageFrom::After(offset) => (offset.to_string(), String::new(), false),
+            PageFrom::Before(offset) => {
+                (String::new(), offset.map_or(String::new(), |offset| offset.to_string()), true)
+            }
+        };
+        let bytes = HELD_BYTES_MAX.max(self.settings.max_payload);
+        let mut call = self.invocation(&self.scripts.read);
+        call.arg(Keys::channel(&channel)).arg("").arg(after).arg(before).arg(u8::from(newest)).arg(page.limit);
+        call.arg(bytes).arg(millis(depth.ttl));
         let mut pipeline = redis::Pipeline::with_capacity(1);
         pipeline.invoke_script(&call);
         let parts = self.ask(&pipeline, 1).await?.pop().map(array).unwrap_or_default();
-        let kept = kept(&parts, self.settings.max_payload);
-        Ok(kept.map(|kept| (kept.event, kept.until.saturating_duration_since(Instant::now()))))
+        let Some(mut found) = reading(&parts, self.settings.max_payload) else { return Ok(PageRead::default()) };
+        if newest {
+            found.entries.reverse();
+        }
+        let cut = parts.get(5).and_then(number) == Some(1);
+        Ok(PageRead { top: Some(found.top).filter(|top| top.offset > 0), events: found.entries, cut })
     }
 
     async fn ask(&self, pipeline: &redis::Pipeline, count: usize) -> Result<Vec<Value>, QueryError> {

@@ -17,7 +17,8 @@ pub(super) struct Scripts {
     pub leave: Script,
     pub roster: Script,
     pub count: Script,
-    pub cached: Script,
+    pub read: Script,
+    pub note: Script,
     pub missed: Script,
     pub report: Script,
 }
@@ -32,7 +33,8 @@ impl Scripts {
             leave: script!("leave.lua"),
             roster: script!("roster.lua"),
             count: script!("count.lua"),
-            cached: script!("cached.lua"),
+            read: script!("read.lua"),
+            note: script!("note.lua"),
             missed: script!("missed.lua"),
             report: script!("report.lua"),
         }
@@ -41,7 +43,7 @@ impl Scripts {
     /// Makes the server know them all: a pipeline has no fallback of its own for one that it does not know.
     pub(super) async fn load(&self, connection: &mut impl redis::aio::ConnectionLike) -> redis::RedisResult<()> {
         let of_presence = [&self.hello, &self.beat, &self.reap, &self.join, &self.leave, &self.roster];
-        let of_channels = [&self.count, &self.cached, &self.missed, &self.report];
+        let of_channels = [&self.count, &self.read, &self.note, &self.missed, &self.report];
         for script in of_presence.into_iter().chain(of_channels) {
             script.load_async(connection).await?;
         }

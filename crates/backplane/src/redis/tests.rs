@@ -625,7 +625,6 @@ async fn a_server_without_memory_still_delivers_on_cache_channels() {
     let channel = told("cache-full");
     node.join(0, &channel, 1).await;
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let kept = |name: &str| model::Event { cacheable: true, ..event(name) };
     node.backplane.publish(channel.clone(), kept("one")).await.unwrap();
     node.until_said(0, &channel, "one").await;
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -634,26 +633,84 @@ async fn a_server_without_memory_still_delivers_on_cache_channels() {
     assert_eq!(node.said(0, &channel).iter().filter(|said| *said == "one").count(), 1);
 }
 
+/// An event that a channel keeps.
+fn kept(name: &str) -> model::Event {
+    model::Event { cacheable: true, ..event(name) }
+}
+
 #[tokio::test]
-async fn a_cache_channel_goes_on_after_its_server_fell_back() {
-    let server = Server::start().await;
+async fn a_history_goes_on_after_its_server_fell_back_and_claims_nothing_of_before() {
+    let file = format!("history-{}.rdb", std::process::id());
+    let server = Server::start_with(Server::free_port(), &["--dbfilename", &file]).await;
     let node = server.site();
     let channel = told("cache-back");
     node.join(0, &channel, 1).await;
-    let kept = |name: &str| model::Event { cacheable: true, ..event(name) };
-    let store = format!("ff:{{0}}:last:{}", Keys::channel(&channel));
     node.backplane.publish(channel.clone(), kept("one")).await.unwrap();
     node.until_said(0, &channel, "one").await;
-    let number = server.ask(&["HGET", &store, "n"]).await;
-    let number: u64 = redis::from_redis_value(number).unwrap();
+    server.ask(&["SAVE"]).await;
     for name in ["two", "three"] {
         node.backplane.publish(channel.clone(), kept(name)).await.unwrap();
     }
-    node.until_said(0, &channel, "three").await;
-    // As a restore from a snapshot leaves it.
-    server.ask(&["HSET", &store, "n", &number.to_string()]).await;
-    node.backplane.publish(channel.clone(), kept("four")).await.unwrap();
-    node.until_said(0, &channel, "four").await;
+    let third = node.until(0, "three", |items| numbered(items, "three")).await;
+    let server = server.restart_from(&file).await;
+    std::fs::remove_file(std::env::temp_dir().join(&file)).unwrap();
+    // Whoever publishes may be the first to reach it: the numbers of before must not come again.
+    let deadline = Instant::now() + LIMIT;
+    while node.backplane.publish(channel.clone(), kept("four")).await.is_err() {
+        assert!(Instant::now() < deadline, "cannot publish");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let fourth = node.until(0, "four", |items| numbered(items, "four")).await;
+    assert!(fourth.epoch != third.epoch && fourth.offset > third.offset, "{third} {fourth}");
+    node.until_said(0, &channel, "gap").await;
+    node.ask_back(1, &channel, 2, Some(&third.to_string()));
+    node.admitted(1, &channel, 2).await;
+    let recovered = node.items(1).into_iter().find_map(|item| match item {
+        Item::Admit { standing, .. } => standing.map(|standing| standing.recovered),
+        _ => None,
+    });
+    assert_eq!(recovered, Some(Some(false)), "events of the time between may be lost");
+    drop(server);
+}
+
+fn numbered(items: &[Item], name: &str) -> Option<model::Position> {
+    items.iter().find_map(|item| match item {
+        Item::Deliver(delivery) => match &delivery.broadcast {
+            model::Broadcast::Event(event) if &*event.name == name => event.position.clone(),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_tells_what_it_missed_in_order_and_once() {
+    let server = Server::start().await;
+    let (cut, other) = (server.site(), server.site());
+    let (channel, plain) = (told("log-cut"), told("log-plain"));
+    for channel in [&channel, &plain] {
+        cut.ask_back(0, channel, 1, None);
+        cut.admitted(0, channel, 1).await;
+    }
+    cut.mark(&other, 0, &plain, "without a number").await;
+    let mut said = 0;
+    for round in 0..5 {
+        // All links; whatever the other node gets through again before this one listens is missed by it.
+        server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        let deadline = Instant::now() + LIMIT;
+        while said < (round + 1) * 5 {
+            assert!(Instant::now() < deadline, "cannot publish");
+            match other.backplane.publish(channel.clone(), kept(&said.to_string())).await {
+                Ok(()) => said += 1,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+        cut.until_said(0, &channel, &(said - 1).to_string()).await;
+    }
+    let heard: Vec<_> = cut.said(0, &channel).into_iter().filter(|word| !word.starts_with("admit")).collect();
+    let all: Vec<_> = (0..said).map(|number| number.to_string()).collect();
+    assert_eq!(heard, all, "and no gap");
+    assert!(cut.said(0, &plain).contains(&"gap".to_owned()), "where there are no numbers it is one");
 }
 
 #[tokio::test]

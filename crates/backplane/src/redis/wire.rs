@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use model::{Event, Member, RawJson, SocketId};
+use model::{Event, Member, Position, RawJson, SocketId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -23,8 +23,6 @@ pub(super) const TERMINATE_PAYLOAD: &str = r#"{"event":"fanfare:terminate","data
 #[derive(PartialEq, Debug)]
 pub(super) enum Message {
     Event(Event),
-    /// An event that a cache channel keeps, and its number.
-    Kept(u64, Event),
     /// How many subscriptions the channel has.
     Count(u64),
     /// The connections of the user whose channel it is are to be closed.
@@ -55,7 +53,9 @@ struct Payload<'a> {
     #[serde(borrow, default)]
     v: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    kept: Option<&'a RawValue>,
+    epoch: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    offset: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -92,19 +92,22 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
     if payload.event.starts_with(model::event::INTERNAL_PREFIX) {
         return Ok(internal(&payload));
     }
-    let event = Event {
+    Ok(Message::Event(Event {
         name: payload.event.as_ref().into(),
         data: payload.data.map_or_else(RawJson::null, RawJson::from_raw),
         // An id of another server excludes nobody here.
         except: payload.socket.and_then(text).and_then(|id| id.parse::<SocketId>().ok()),
         user_id: payload.user_id.and_then(text).map(|id| id.as_ref().into()),
-        position: None,
+        position: position(&payload),
         cacheable: false,
-    };
-    Ok(match payload.kept.and_then(|number| number.get().parse().ok()) {
-        Some(number) => Message::Kept(number, event),
-        None => Message::Event(event),
-    })
+    }))
+}
+
+/// Where the script that keeps it has put it.
+fn position(payload: &Payload<'_>) -> Option<Position> {
+    let epoch = payload.epoch.and_then(text)?;
+    let offset = payload.offset?.get().parse().ok()?;
+    Some(Position { epoch: epoch.as_ref().into(), offset })
 }
 
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
@@ -217,8 +220,12 @@ mod tests {
         check(TERMINATE_PAYLOAD, Message::Terminate);
         check(r#"{"event":"fanfare:count","data":12,"socket":null,"v":1}"#, Message::Count(12));
         check(r#"{"event":"fanfare:count","data":"12","socket":null,"v":1}"#, Message::Unknown);
-        check(r#"{"event":"e","data":1,"kept":7}"#, Message::Kept(7, Event::new("e", RawJson::parse("1").unwrap())));
-        check(r#"{"event":"e","data":1,"kept":"x"}"#, Message::Event(Event::new("e", RawJson::parse("1").unwrap())));
+        let plain = Event::new("e", RawJson::parse("1").unwrap());
+        let position = Some(Position { epoch: "e1".into(), offset: 1_700_000_000_000_001 });
+        let numbered = Event { position, ..plain.clone() };
+        check(r#"{"event":"e","data":1,"epoch":"e1","offset":1700000000000001}"#, Message::Event(numbered));
+        check(r#"{"event":"e","data":1,"epoch":"e1"}"#, Message::Event(plain.clone()));
+        check(r#"{"event":"e","data":1,"epoch":1,"offset":"x"}"#, Message::Event(plain));
     }
 
     #[test]

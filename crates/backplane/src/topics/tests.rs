@@ -74,7 +74,11 @@ impl Story {
 
     fn ask(&mut self, worker: usize, channel: &str, slot: u32) {
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member: None, roster: false });
+        self.topics.ask(
+            self.now,
+            worker,
+            Ask { channel: key(channel), subscription, member: None, roster: false, log: None },
+        );
     }
 
     fn ask_member(&mut self, worker: usize, channel: &str, slot: u32, user: &str) {
@@ -84,7 +88,7 @@ impl Story {
             grace: self.grace,
         });
         let subscription = SubscriptionRef { slot, generation: 0 };
-        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member, roster: true });
+        self.topics.ask(self.now, worker, Ask { channel: key(channel), subscription, member, roster: true, log: None });
     }
 
     fn leave(&mut self, worker: usize, channel: &str) {

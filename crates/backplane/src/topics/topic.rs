@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use model::{Access, ChannelKey, UserId};
+use model::{Access, ChannelKey, Resume, UserId};
 
-use super::cache::Cache;
+use super::log::Log;
 use super::occupancy::Occupancy;
 use crate::SubscriptionRef;
 use crate::attendance::Attendance;
@@ -31,6 +31,8 @@ pub(super) struct Waiting {
     pub(super) user: Option<UserId>,
     /// It is admitted with the members.
     pub(super) roster: bool,
+    /// Where he stood, and how often the store had been asked about the history when he came.
+    pub(super) resume: Option<(Resume, u64)>,
 }
 
 #[derive(Debug)]
@@ -44,8 +46,8 @@ pub(super) struct Topic {
     pub(super) attendance: Option<Box<Attendance>>,
     /// Not on channels of users: they are nobody's to count.
     pub(super) occupancy: Option<Occupancy>,
-    /// On cache channels.
-    pub(super) cache: Option<Box<Cache>>,
+    /// On channels that keep what is said on them.
+    pub(super) log: Option<Box<Log>>,
     /// Was heard before the link was lost and is not yet again.
     pub(super) restoring: bool,
     /// Redis refused it last.
@@ -62,7 +64,7 @@ impl Topic {
             waiting: Vec::new(),
             attendance: None,
             occupancy: (kind.access != Access::User).then(Occupancy::default),
-            cache: kind.cache.then(Box::default),
+            log: None,
             restoring: false,
             refused: false,
         }
@@ -78,25 +80,26 @@ impl Topic {
 
     pub(super) fn stop_listening(&mut self) {
         self.attendance.iter_mut().for_each(|attendance| attendance.stop_listening());
-        self.cache.iter_mut().for_each(|cache| cache.stop_listening());
+        self.log.iter_mut().for_each(|log| log.stop_listening());
     }
 
     pub(super) fn lose_link(&mut self) {
         self.attendance.iter_mut().for_each(|attendance| attendance.lose_link());
         self.occupancy.iter_mut().for_each(Occupancy::lose_link);
-        self.cache.iter_mut().for_each(|cache| cache.lose_link());
+        self.log.iter_mut().for_each(|log| log.lose_link());
     }
 
     /// Nothing is owed to the store.
     pub(super) fn is_settled(&self) -> bool {
         self.attendance.as_ref().is_none_or(|attendance| attendance.is_empty())
             && self.occupancy.as_ref().is_none_or(Occupancy::is_over)
+            && self.log.as_ref().is_none_or(|log| !log.owes())
     }
 
     /// Whoever comes has to wait for the store.
     pub(super) fn holds_back(&self) -> bool {
         self.occupancy.as_ref().is_some_and(Occupancy::holds_back)
-            || self.cache.as_ref().is_some_and(|cache| !cache.is_known())
+            || self.log.as_ref().is_some_and(|log| !log.is_known())
     }
 }
 

@@ -2,6 +2,7 @@
 //! whole cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -9,12 +10,12 @@ use model::{Access, App, ChannelKey, ChannelName, json};
 
 use super::info::{self, Info};
 use super::{Api, Refused, names};
-use backplane::PublishError;
+use backplane::{Page, PageFrom, PublishError};
 
 const PRESENCE: &str = "presence-";
 
 /// A query parameter, if it is there; of several the first.
-fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
@@ -58,9 +59,14 @@ pub(super) async fn one(api: &Api, app: &App, name: &str, query: &[(String, Stri
 /// The data of what the channel holds and for how many seconds yet; `null` for nothing.
 async fn push_cache(api: &Api, app: &App, name: ChannelName, out: &mut Vec<u8>) -> Result<(), Refused> {
     let held = match name.kind().cache {
-        true => api.backplane.cached(Arc::new(ChannelKey { app: app.id.clone(), name })).await?,
+        true => {
+            let last = Page { from: PageFrom::Before(None), limit: 1 };
+            api.backplane.history(Arc::new(ChannelKey { app: app.id.clone(), name }), last).await?.events.pop()
+        }
         false => None,
     };
+    let ttl = Duration::from_secs(app.cache_seconds.into());
+    let held = held.and_then(|(event, age)| Some((event, ttl.checked_sub(age)?)));
     match held {
         None => out.extend_from_slice(b"null"),
         Some((event, left)) => {

@@ -4,6 +4,7 @@
 
 mod channels;
 mod events;
+mod history;
 mod info;
 mod names;
 mod places;
@@ -163,6 +164,7 @@ impl Api {
             Call::Channels => channels::list(self, &app, &query).await,
             Call::Channel => channels::one(self, &app, &found.parameter, &query).await,
             Call::Users => channels::users(self, &app, &found.parameter, &query).await,
+            Call::History => history::page(self, &app, &found.parameter, &query).await,
             Call::Terminate => channels::terminate(self, &app, &found.parameter).await,
         };
         Ok(answer?)

@@ -12,6 +12,7 @@ pub(super) enum Call {
     Channels,
     Channel,
     Users,
+    History,
     Terminate,
 }
 
@@ -28,12 +29,13 @@ const fn route(method: Method, parts: &'static [&'static str], name: &'static st
     Route { method, parts, name, call }
 }
 
-static ROUTES: [Route; 6] = [
+static ROUTES: [Route; 7] = [
     route(Method::POST, &["events"], "/apps/{id}/events", Call::Publish),
     route(Method::POST, &["batch_events"], "/apps/{id}/batch_events", Call::PublishBatch),
     route(Method::GET, &["channels"], "/apps/{id}/channels", Call::Channels),
     route(Method::GET, &["channels", "*"], "/apps/{id}/channels/{channel}", Call::Channel),
     route(Method::GET, &["channels", "*", "users"], "/apps/{id}/channels/{channel}/users", Call::Users),
+    route(Method::GET, &["channels", "*", "history"], "/apps/{id}/channels/{channel}/history", Call::History),
     route(
         Method::POST,
         &["users", "*", "terminate_connections"],
@@ -110,6 +112,7 @@ mod tests {
             found(Call::Channel, "#server-to-user-1")
         );
         assert_eq!(find(Method::GET, "/apps/%31/channels/users/users"), found(Call::Users, "users"));
+        assert_eq!(find(Method::GET, "/apps/1/channels/a/history"), found(Call::History, "a"));
         assert_eq!(find(Method::POST, "/apps/1/users/a%2Fb/terminate_connections"), found(Call::Terminate, "a/b"));
         assert_eq!(find(Method::PUT, "/apps/1/channels/x"), Err((405, Some("GET"))));
         assert_eq!(find(Method::GET, "/apps/1/users/x/terminate_connections"), Err((405, Some("POST"))));

@@ -5,6 +5,7 @@ use std::path::Path;
 use hyper::header::HeaderName;
 use model::{App, AppLimits, ClientEvents, OnGap, Secret, Webhook, WebhookKind, WebhookKinds, WhenFull};
 
+use super::history;
 use super::problem::Problem;
 use super::value::{Scalar, listed, read_redis_url, read_secret};
 use super::values::Values;
@@ -68,6 +69,8 @@ fn app(values: &Values, table: &str) -> App {
         subscription_count: values.is_on(&name("subscription_count")),
         when_full: if text("when_full") == "come_back" { WhenFull::ComeBackLater } else { WhenFull::StayAway },
         cache_seconds: whole("cache_seconds") as u32,
+        // Checked when it was read.
+        history: history::read(text("history")).unwrap_or_default().into(),
         webhooks: webhooks(values, table),
         limits: limits(values, table),
     }

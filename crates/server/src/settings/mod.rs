@@ -8,6 +8,7 @@ mod agreement;
 mod apps;
 mod change;
 mod file;
+mod history;
 mod layer;
 mod print;
 mod problem;

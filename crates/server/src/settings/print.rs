@@ -220,6 +220,7 @@ fn unit(row: &Row) -> String {
         Kind::WebhookKinds => "names".to_owned(),
         Kind::Headers => "headers, secret".to_owned(),
         Kind::Part => "text".to_owned(),
+        Kind::History => "rules".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{}`", quoted(word))).collect::<Vec<_>>().join(", "),
         Kind::Identifier | Kind::Namespace | Kind::Prefix => "text".to_owned(),
         Kind::Secret => "secret text".to_owned(),

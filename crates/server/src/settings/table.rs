@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     HeaderNames,
     /// Origins of pages: a list in the file, or text with commas.
     Origins,
+    /// Which channels keep a history: a list in the file, or text with commas.
+    History,
     /// A part of a channel's name. Not empty.
     Part,
     /// Directives for the log filter.
@@ -94,7 +96,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 76] = [
+pub(crate) const TABLE: [Row; 77] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
@@ -165,6 +167,7 @@ pub(crate) const TABLE: [Row; 76] = [
     row("apps.NAME.user_info_bytes", BYTES, Whole(1_024), "The most `user_info` of a presence member."),
     row("apps.NAME.subscription_count", Kind::Switch, Fallback::Switch(false), "Whether subscribers are told how many they are (`pusher_internal:subscription_count`). Never on presence channels, which tell members."),
     row("apps.NAME.cache_seconds", Kind::Count { min: 1, max: 86_400 }, Whole(1_800), "For how many seconds a cache channel keeps its last event."),
+    row("apps.NAME.history", Kind::History, Text(""), "Channels that keep what the application publishes over the HTTP API, how many events, and for how many seconds: `[\"private-chat-* 100 300\"]`; `*` stands for any text. A list, or text with commas; the first rule that fits holds. Clients that ask for it get what they missed when they come back, and nodes what they missed when the link was cut. Empty: none but cache channels, which keep one."),
     row("apps.NAME.connections", Kind::Count { min: 0, max: 1_000_000_000 }, Whole(0), "The most connections, cluster-wide. What other nodes have is known to a second. 0: no limit."),
     row("apps.NAME.when_full", Kind::Choice(&["stay_away", "come_back"]), Text("stay_away"), "What a connection above `connections` is told: to stay away (4004, as Pusher does) or to come back after a while (4100)."),
     row("apps.NAME.api_requests_per_second", Kind::Count { min: 0, max: 1_000_000_000 }, Whole(0), "The most requests to the HTTP API in a second, cluster-wide: each node takes its even share. More: 429. 0: no limit."),

@@ -32,6 +32,7 @@ fn another(row: &Row) -> String {
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
         (Kind::Switch, _) => "true".to_owned(),
         (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
+        (Kind::History, _) => "\"chat-* 7 7\"".to_owned(),
         (Kind::Headers, _) => "\"X-Tenant: 7\"".to_owned(),
         _ => "\"other\"".to_owned(),
     }

@@ -9,6 +9,7 @@ use fanfare_publisher::RedisUrl;
 use hyper::header::{HeaderName, HeaderValue};
 use model::{Secret, WebhookKind};
 
+use super::history;
 use super::table::{Fallback, Kind, Row};
 use crate::endpoint::Target;
 use crate::gateway_auth;
@@ -61,7 +62,7 @@ impl Kind {
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers)
+        matches!(self, Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History)
     }
 
     fn is_number(self) -> bool {
@@ -168,6 +169,7 @@ impl Row {
             Kind::Origins => listed(text).try_for_each(|part| Pattern::parse(part).map(drop)).and_then(|()| plain()),
             Kind::WebhookKinds => check_webhook_kinds(text).and_then(|()| plain()),
             Kind::Headers => read_headers(text.lines()),
+            Kind::History => history::read(text).and_then(|_| plain()),
             Kind::Part if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
                 Err(format!("{text:?} is no part of a channel's name; write {}", wanted()))
             }
@@ -207,6 +209,7 @@ impl Row {
             Kind::Switch => "true or false".to_owned(),
             Kind::WebhookKinds => format!("names of {}", webhook_kinds()),
             Kind::Headers => "headers with their values, such as [\"Authorization: Bearer …\"]".to_owned(),
+            Kind::History => format!("rules of a channel's name, events and seconds, such as [{}]", history::EXAMPLE),
             Kind::Part => "a part of a channel's name, such as \"private-\"; leave it out for all".to_owned(),
             Kind::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();

@@ -77,6 +77,30 @@ local function version(ac)
   return epoch, redis.call('HGET', key, 'v')
 end
 
+-- The channel's history: its epoch, last number (0: none) and noted number ('': none). `first`: numbers begin here where there are
+-- none of this epoch, so that whoever comes now can say later where he stood.
+local function log_head(ac, first)
+  local head = S .. ':hm:' .. ac
+  local epoch = redis.call('HGET', S .. ':g', 'e') or ''
+  local known = redis.call('HMGET', head, 'e', 's', 'u')
+  if known[1] == epoch then
+    redis.call('EXPIRE', head, 2 * DAY)
+    return epoch, tonumber(known[2]) or 0, known[3] or ''
+  end
+  if not first then
+    return epoch, 0, ''
+  end
+  local time = redis.call('TIME')
+  local number = time[1] * 1000000 + time[2]
+  redis.call('DEL', head)
+  local written = redis.pcall('HSET', head, 'e', epoch, 's', digits(number))
+  if type(written) == 'table' and written.err then
+    return epoch, 0, ''
+  end
+  redis.call('EXPIRE', head, 2 * DAY)
+  return epoch, number, ''
+end
+
 local function refresh(ac)
   redis.call('EXPIRE', S .. ':u:' .. ac, DAY)
   redis.call('EXPIRE', S .. ':i:' .. ac, DAY)
