@@ -9,6 +9,7 @@ mod counts;
 mod descriptors;
 mod frames;
 mod gateway_auth;
+mod history;
 mod isolation;
 mod laravel;
 mod metrics;

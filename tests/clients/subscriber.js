@@ -1,6 +1,6 @@
 // One pusher-js client, driven by JSON lines.
 //
-// node subscriber.js '{"host","port","key","id","secret",("tls"),("library")}'; then on standard input one object a line:
+// node subscriber.js '{"host","port","key","id","secret",("tls"),("library"),("resume")}'; then on standard input one object a line:
 //   {"do":"subscribe","channel",("user":{"user_id","user_info"})}   {"do":"unsubscribe","channel"}
 //   {"do":"whisper","channel","event","data"}                       {"do":"disconnect"}
 //   {"do":"signin","user":{"id",("user_info","watchlist")}}         {"do":"write","text"} around the library
@@ -8,14 +8,17 @@
 // Told on standard output: {"kind":"state","state","at",("socket_id")}, {"kind":"event","channel","event","data"} for all that
 // an application hears on its channels, {"kind":"members","channel","ids"} after each change, {"kind":"error","error","at"},
 // {"kind":"signed_in","id"} once the user's own channel is subscribed to, {"kind":"user","event","data"} for what comes on it,
-// {"kind":"watchlist","event","user_ids"}, {"kind":"said"}. `at` counts milliseconds.
+// {"kind":"watchlist","event","user_ids"}, {"kind":"said"}, and with
+// "resume" {"kind":"lost","channel"}. `at` counts milliseconds.
 'use strict';
 
 const readline = require('node:readline');
 const Server = require('pusher');
 
-const { host, port, key, id, secret, tls = false, library = 'pusher-js' } = JSON.parse(process.argv[2]);
+const { host, port, key, id, secret, tls = false, library = 'pusher-js', resume = false } = JSON.parse(process.argv[2]);
 const Client = require(library);
+// As the documents tell it.
+if (resume) require('../../docs/examples/resume.js')(Client, (channel) => tell({ kind: 'lost', channel }));
 const encryptionMasterKeyBase64 = Buffer.alloc(32, 7).toString('base64');
 const backEnd = new Server({ appId: id, key, secret, host, port: String(port), useTLS: tls, encryptionMasterKeyBase64 });
 const users = new Map();
