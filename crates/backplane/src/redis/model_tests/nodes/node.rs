@@ -68,6 +68,7 @@ enum Push {
 struct Pipeline {
     sent: i64,
     session: u64,
+    incarnation: String,
     errands: Vec<Errand>,
     /// The node has given it up; it may still happen.
     stale: bool,
@@ -347,7 +348,11 @@ impl Node {
                 place += 1;
                 continue;
             }
-            let Pipeline { session, errands, stale, .. } = self.pipelines.remove(place);
+            let Pipeline { session, incarnation, errands, stale, .. } = self.pipelines.remove(place);
+            if incarnation != self.incarnation() {
+                // Sent under a name that Redis does not take any more, and nobody waits for the answer.
+                continue;
+            }
             let failed = fail(session, &errands);
             let replies = match world.fate() {
                 Fate::RequestLost => failed,
@@ -533,7 +538,8 @@ impl Node {
         let under_way = self.pipelines.iter().filter(|pipeline| !pipeline.stale).count();
         if !self.errands.is_empty() && under_way < PIPELINES_MAX {
             let errands = self.errands.drain(..).collect();
-            self.pipelines.push(Pipeline { sent: world.ms, session: self.session, errands, stale: false });
+            let (session, incarnation) = (self.session, self.incarnation());
+            self.pipelines.push(Pipeline { sent: world.ms, session, incarnation, errands, stale: false });
         }
     }
 
