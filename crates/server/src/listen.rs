@@ -1,5 +1,7 @@
 //! The door for clients: one acceptor that hands sockets to the workers in turn. Also where a node refuses and drains.
 //!
+//! It takes them at a pace ([`Pace`]): whoever comes faster waits in the kernel's queue, where he costs the workers nothing.
+//!
 //! Clients do not get the last file descriptors of the process ([`is_spare`]): with those the operator's port answers and the
 //! backplane finds its way back, however many clients come.
 
@@ -9,11 +11,13 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 
 /// Connections that the kernel holds until we accept them; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -66,14 +70,23 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) struct Acceptor {
     listener: Arc<TcpListener>,
     stopped: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+/// What the door lets in.
+pub(crate) struct Admission {
+    /// Clients at a time that have not said yet what they want.
+    pub handshakes_max: usize,
+    /// 0: no limit.
+    pub accepts_per_second: u32,
+    pub is_tls: bool,
 }
 
 impl Acceptor {
     pub(crate) fn start(
         listener: TcpListener,
         workers: Vec<mpsc::Sender<Order>>,
-        handshakes_max: usize,
-        is_tls: bool,
+        admission: Admission,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let listener = Arc::new(listener);
@@ -83,21 +96,21 @@ impl Acceptor {
             stopped: stopped.clone(),
             workers,
             in_flight: Arc::default(),
-            handshakes_max,
-            is_tls,
+            admission,
             metrics,
             crowded: RefCell::default(),
             failing: RefCell::default(),
         };
-        std::thread::Builder::new().name("accept".into()).spawn(move || accepting.run())?;
-        Ok(Self { listener, stopped })
+        let thread = std::thread::Builder::new().name("accept".into()).spawn(move || accepting.run())?.thread().clone();
+        Ok(Self { listener, stopped, thread })
     }
 
     /// Refuses everybody from here on. Those in the kernel's queue are refused too.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Relaxed);
-        // Wakes the thread; a listener that is gone already needs no waking.
+        // Both wake the thread; a listener that is gone already needs no waking.
         let _ = socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+        self.thread.unpark();
     }
 }
 
@@ -107,8 +120,7 @@ struct Accepting {
     stopped: Arc<AtomicBool>,
     workers: Vec<mpsc::Sender<Order>>,
     in_flight: Arc<AtomicUsize>,
-    handshakes_max: usize,
-    is_tls: bool,
+    admission: Admission,
     metrics: Arc<Metrics>,
     /// Clients refused for want of descriptors, and shortages that kept us from accepting at all.
     crowded: RefCell<Seldom>,
@@ -138,9 +150,16 @@ impl Seldom {
 impl Accepting {
     fn run(self) {
         let mut turn = 0;
+        let mut pace = Pace::new(self.admission.accepts_per_second);
         while !self.stopped.load(Relaxed) {
+            if let Some(pause) = pace.pause(Instant::now()) {
+                // Woken when we stop; woken too early, it asks again.
+                std::thread::park_timeout(pause);
+                continue;
+            }
             match self.listener.accept() {
                 Ok((stream, peer)) => {
+                    pace.note(Instant::now());
                     turn = (turn + 1) % self.workers.len();
                     self.hand_over(stream, peer.ip(), turn);
                 }
@@ -164,7 +183,7 @@ impl Accepting {
             }
             return self.refuse(stream, "descriptors");
         }
-        if self.in_flight.fetch_add(1, Relaxed) >= self.handshakes_max {
+        if self.in_flight.fetch_add(1, Relaxed) >= self.admission.handshakes_max {
             self.in_flight.fetch_sub(1, Relaxed);
             return self.refuse(stream, "handshake");
         }
@@ -179,7 +198,7 @@ impl Accepting {
     /// Too many handshakes or clients: come back in a second.
     fn refuse(&self, mut stream: TcpStream, reason: &str) {
         self.metrics.rejected(reason);
-        if self.is_tls {
+        if self.admission.is_tls {
             // A word would take the very handshake that there is no room for.
             return;
         }

@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 mod node;
 mod origin;
+mod pace;
 mod reload;
 mod settings;
 mod stream;

@@ -22,7 +22,7 @@ use crate::banner;
 use crate::directory::{Directory, Served};
 use crate::door::Door;
 use crate::gateway_auth::Gateway;
-use crate::listen::{self, Acceptor, Order};
+use crate::listen::{self, Acceptor, Admission, Order};
 use crate::metrics::{self, Metrics};
 use crate::reload::{Reading, Reload};
 use crate::settings::{Flags, Settings};
@@ -266,8 +266,13 @@ impl Node {
         watch: Watch,
     ) -> Result<()> {
         tokio::task::spawn_local(Rc::new(self.admin()).serve(admin));
-        let handshakes = self.settings.limits.handshakes;
-        let acceptor = Acceptor::start(client, workers.clone(), handshakes, self.tls.is_some(), self.metrics.clone())?;
+        let limits = &self.settings.limits;
+        let admission = Admission {
+            handshakes_max: limits.handshakes,
+            accepts_per_second: limits.accepts_per_second,
+            is_tls: self.tls.is_some(),
+        };
+        let acceptor = Acceptor::start(client, workers.clone(), admission, self.metrics.clone())?;
         let webhooks = Rc::new(self.webhooks());
         webhooks.set_apps(self.directory.now().apps.iter());
         tokio::task::spawn_local(self.clone().watch(watch, workers.clone(), webhooks.clone()));

@@ -16,6 +16,8 @@ mod link;
 #[cfg(test)]
 mod link_tests;
 mod listener;
+#[cfg(test)]
+mod model_tests;
 mod presence;
 mod queries;
 mod scripts;

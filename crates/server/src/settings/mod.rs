@@ -126,6 +126,8 @@ pub(crate) struct Limits {
     pub http_body_bytes: usize,
     pub handshake: Duration,
     pub handshakes: usize,
+    /// 0: no limit.
+    pub accepts_per_second: u32,
     /// Requests to applications at a time.
     pub auth_requests: usize,
     /// `limits.auth_seconds`.
@@ -268,6 +270,7 @@ fn limits(values: &Values) -> Limits {
         http_body_bytes: size("http_body_bytes"),
         handshake: values.seconds("limits.handshake_seconds"),
         handshakes: size("handshakes"),
+        accepts_per_second: size("accepts_per_second") as u32,
         auth_requests: size("auth_requests"),
         auth: values.seconds("limits.auth_seconds"),
     }
