@@ -118,8 +118,10 @@ fn a_cluster_tells_each_thing_once_wherever_it_happened() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 21, "each event has an id of its own");
-    let sent: f64 = cluster.nodes.iter().map(|node| node.metric("fanfare_webhooks_sent_total", &[])).sum();
-    assert_eq!(sent, 21.0);
+    let sent = || cluster.nodes.iter().map(|node| node.metric("fanfare_webhooks_sent_total", &[])).sum::<f64>();
+    // Counted when the answer is read.
+    until("all are counted", || (sent() >= 21.0).then_some(()));
+    assert_eq!(sent(), 21.0);
     cluster.nodes.iter_mut().for_each(Node::assert_well);
 }
 

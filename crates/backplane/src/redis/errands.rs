@@ -189,9 +189,10 @@ fn snapshot(parts: &[Value], removals_in: usize, roster: usize) -> Option<Snapsh
     Some(Snapshot { version: version(parts)?, users, removals_in })
 }
 
-/// What `read.lua` found, the oldest first.
+/// What `read.lua` found, the oldest first. `None` as long as no node has registered in these data.
 pub(super) fn reading(parts: &[Value], max_payload: usize) -> Option<Reading> {
-    let top = Position { epoch: parts.get(1).and_then(text)?.into(), offset: parts.get(2).and_then(number)? };
+    let epoch = parts.get(1).and_then(text).filter(|epoch| !epoch.is_empty())?;
+    let top = Position { epoch: epoch.into(), offset: parts.get(2).and_then(number)? };
     let noted = parts.get(3).and_then(number);
     let fields: Vec<&str> = fields(parts.get(4)?)?;
     let entry = |entry: &[&str]| {

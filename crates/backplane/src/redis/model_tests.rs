@@ -1,13 +1,14 @@
 //! The scripts against a model of what they promise, on a real server: random histories, each with a seed.
 //!
-//! `history` calls the scripts one by one and compares all that Redis holds with a model after each call. `nodes` drives the
-//! state machines of several nodes against them. Nothing here sleeps: the scripts get their time from a key, which is the
+//! `presence` calls the scripts of presence and counts one by one and compares all that Redis holds with a model after each call,
+//! `kept` does so for what channels keep. `nodes` drives the state machines of several nodes against them. Nothing here sleeps: the scripts get their time from a key, which is the
 //! one thing in which they differ from those that ship.
 //!
 //! A failure names its seed. `FANFARE_MODEL_SEED=7 FANFARE_MODEL_RUNS=1` makes that history again; more runs find more.
 
-mod history;
+mod kept;
 mod nodes;
+mod presence;
 
 use std::sync::{Arc, Mutex};
 
@@ -47,6 +48,8 @@ fn timed_scripts() -> Scripts {
         leave: script(include_str!("scripts/leave.lua")),
         roster: script(include_str!("scripts/roster.lua")),
         count: script(include_str!("scripts/count.lua")),
+        read: script(include_str!("scripts/read.lua")),
+        note: script(include_str!("scripts/note.lua")),
         ..Scripts::new()
     }
 }

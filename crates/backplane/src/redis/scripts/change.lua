@@ -77,7 +77,7 @@ local function version(ac)
   return epoch, redis.call('HGET', key, 'v')
 end
 
--- The channel's history: its epoch, last number (0: none) and noted number ('': none). `first`: numbers begin here where there are
+-- The channel's history: its epoch ('': the data are lost, and no node has been there since), last number (0: none) and noted number ('': none). `first`: numbers begin here where there are
 -- none of this epoch, so that whoever comes now can say later where he stood.
 local function log_head(ac, first)
   local head = S .. ':hm:' .. ac
@@ -87,11 +87,11 @@ local function log_head(ac, first)
     redis.call('EXPIRE', head, 2 * DAY)
     return epoch, tonumber(known[2]) or 0, known[3] or ''
   end
-  if not first then
+  if not first or epoch == '' then
     return epoch, 0, ''
   end
-  local time = redis.call('TIME')
-  local number = time[1] * 1000000 + time[2]
+  -- The next millisecond's first: above all that PUBLISH can have given in this one.
+  local number = (clock() + 1) * 1000
   redis.call('DEL', head)
   local written = redis.pcall('HSET', head, 'e', epoch, 's', digits(number))
   if type(written) == 'table' and written.err then

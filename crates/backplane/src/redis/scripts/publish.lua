@@ -28,7 +28,11 @@ local function keep()
     end
   end
   local last = redis.call('HMGET', head, 'e', 's')
-  local offset = digits((last[1] == epoch and tonumber(last[2]) or time[1] * 1000000 + time[2]) + 1)
+  local top = tonumber(last[2]) or 0
+  if last[1] ~= epoch then
+    top = math.max(top, time[1] * 1000000 + time[2])
+  end
+  local offset = digits(top + 1)
   local numbered = string.sub(payload, 1, -2) .. ',"epoch":"' .. epoch .. '","offset":' .. offset .. '}'
   if last[1] ~= epoch then
     redis.call('DEL', head)

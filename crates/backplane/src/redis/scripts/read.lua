@@ -5,37 +5,37 @@
 -- said last (see NOTE). O(entries).
 local ac, first, after, before, newest = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local most, bytes, oldest = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+-- Entries of one look.
+local STEP = newest and math.min(most, 100) or 100
 local epoch, top, noted = log_head(ac, first == '1')
 local now, entries, cut = clock(), {}, 0
 local from, to = after == '' and '-' or '(' .. after .. '-0', before == '' and '+' or '(' .. before .. '-0'
-while most > 0 do
-  local part
-  if newest then
-    part = redis.call('XREVRANGE', S .. ':h:' .. ac, to, from, 'COUNT', math.min(most, 100))
-  else
-    part = redis.call('XRANGE', S .. ':h:' .. ac, from, to, 'COUNT', math.min(most, 100))
-  end
+-- Before 0 there is nothing, and Redis takes that for a mistake.
+local done = before == '0'
+while not done do
+  local command = newest and 'XREVRANGE' or 'XRANGE'
+  local part = redis.call(command, S .. ':h:' .. ac, newest and to or from, newest and from or to, 'COUNT', STEP)
+  done = #part < STEP
   for _, entry in ipairs(part) do
     local age, payload = math.max(0, now - entry[2][2]), entry[2][4]
-    bytes = bytes - #payload
-    if bytes < 0 then
-      most, cut = 0, 1
-      break
-    end
     if oldest == 0 or age < oldest then
+      bytes, most = bytes - #payload, most - 1
+      if bytes < 0 or most < 0 then
+        cut, done = bytes < 0 and 1 or 0, true
+        break
+      end
       entries[#entries + 1] = string.match(entry[1], '^%d+')
       entries[#entries + 1] = digits(age)
       entries[#entries + 1] = payload
+    elseif newest then
+      -- What is behind it is older.
+      done = true
+      break
     end
   end
-  if #part < 100 or most <= 0 then
-    break
-  end
-  most = most - #part
-  if newest then
-    to = '(' .. part[#part][1]
-  else
-    from = '(' .. part[#part][1]
+  if not done then
+    local last = '(' .. part[#part][1]
+    from, to = newest and from or last, newest and last or to
   end
 end
 return {'OK', epoch, digits(top), noted, entries, cut}

@@ -202,6 +202,7 @@ impl Node {
             subscription: SubscriptionRef { slot, generation: 0 },
             member: presence.then(|| AskMember { member, members_max: 100, grace }),
             roster: presence,
+            log: None,
         };
         // A frozen process takes nobody.
         if !self.frozen {
@@ -531,7 +532,14 @@ impl Node {
                     let Some(channel) = self.topics.channel(id) else { continue };
                     let [topic] = self.store.keys.topics(channel).unwrap();
                     let (channel, wants) = (Keys::channel(channel), self.store.keys.wants(channel));
-                    self.errands.push_back(Errand { id, channel, topic: topic.as_str().into(), wants, operation });
+                    self.errands.push_back(Errand {
+                        id,
+                        channel,
+                        topic: topic.as_str().into(),
+                        wants,
+                        kept_for: 0,
+                        operation,
+                    });
                 }
             }
         }
