@@ -69,6 +69,8 @@ fn who_comes_back_to_another_node_is_told_what_it_missed() {
         "who asks for nothing is told nothing of it"
     );
     drop(back);
+    let recovered = [("dialect", "pusher"), ("result", "recovered")];
+    assert_eq!(two.metric("fanfare_resumes_total", &recovered), 1.0);
 
     // What its socket of then was not to hear, it is not told now either.
     let not_for_me = json!({ "name": "e", "channel": CHAT, "data": "5", "socket_id": "77.1" }).to_string();
@@ -157,6 +159,8 @@ fn a_node_that_was_cut_off_tells_what_it_missed_and_no_gap() {
     say(&other, CHAT, [40]);
     assert_eq!(numbers(&mut chats, 1), [40]);
     assert!(chats.ping().is_empty());
+    assert_eq!(cut.metric("fanfare_history_repaired_total", &[]), 37.0);
+    assert_eq!(cut.metric("fanfare_history_unnumbered_total", &[]), 0.0);
 }
 
 #[test]

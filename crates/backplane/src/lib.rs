@@ -277,6 +277,10 @@ pub struct Counters {
     pub unknown_internal: u64,
     /// Happenings that found the webhook queue full.
     pub webhooks_lost: u64,
+    /// Events that a cut had hidden and that were told from the history.
+    pub history_repaired: u64,
+    /// Events of applications without a number on channels with a history.
+    pub history_unnumbered: u64,
 }
 
 /// What joins the nodes, as a worker sees it. All calls return at once; answers come down through [`Workers::push`].

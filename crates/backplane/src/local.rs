@@ -448,7 +448,8 @@ impl Cluster for Local {
 
     fn counters(&self) -> Counters {
         let inner = self.lock();
-        Counters { webhooks_lost: inner.queues.lost(), ..inner.counters }
+        let (history_repaired, history_unnumbered) = inner.topics.heard().of_histories();
+        Counters { webhooks_lost: inner.queues.lost(), history_repaired, history_unnumbered, ..inner.counters }
     }
 
     fn close(&self) -> BoxFuture<()> {

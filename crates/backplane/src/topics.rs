@@ -317,6 +317,8 @@ impl Topics {
                     Answer::Read(reading) => log.answered(now, reading, &mut told),
                     _ => log.failed(),
                 }
+                let figures = log.take_figures();
+                self.heard.count(figures);
                 self.broadcast_all(id, told);
             }
             About::Note => {
@@ -373,8 +375,9 @@ impl Topics {
         let Some(log) = topic.log.as_mut() else { return self.broadcast(id, Broadcast::Event(event)) };
         let mut told = Vec::new();
         log.hear(now, event, &mut told);
-        let owes = log.owes();
+        let (owes, figures) = (log.owes(), log.take_figures());
         let is_waited_for = topic.waiting.iter().any(|waiting| waiting.resume.is_some());
+        self.heard.count(figures);
         self.broadcast_all(id, told);
         if is_waited_for {
             self.settle(now, id);

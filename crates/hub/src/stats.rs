@@ -50,6 +50,9 @@ pub struct LinkStats {
     pub subscribes: [[Count; RESULTS.len()]; ChannelKind::LABELS.len()],
     /// Connections told that messages may be missing, or closed for it.
     pub gaps: Count,
+    /// Who came back with a position and was told all that it missed, and who was told that something is lost.
+    pub recovered: Count,
+    pub not_recovered: Count,
     /// Sign-ins that were refused.
     pub sign_ins_refused: Count,
     /// Client events that were refused.

@@ -173,6 +173,11 @@ impl Shard {
         }
         let tag = take_tag(&connection, channel, slot);
         let standing = standing.map(|standing| self.fit(&connection, *standing));
+        match standing.as_ref().and_then(|standing| standing.recovered) {
+            Some(true) => connection.stats.recovered.add(1),
+            Some(false) => connection.stats.not_recovered.add(1),
+            None => {}
+        }
         self.tell_subscribed(&connection, channel, standing.as_ref(), &tag);
         match standing {
             Some(Standing { recovered: Some(true), missed, end, .. }) => {

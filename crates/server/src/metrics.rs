@@ -38,6 +38,9 @@ pub(crate) struct Metrics {
     delivered: IntCounterVec,
     dropped: IntCounterVec,
     gaps: IntCounterVec,
+    resumes: IntCounterVec,
+    history_repaired: IntCounter,
+    history_unnumbered: IntCounter,
     whispers_refused: IntCounterVec,
     message_size: HistogramVec,
     received_bytes: IntCounterVec,
@@ -140,6 +143,19 @@ impl Metrics {
             delivered: make.counters("messages_delivered_total", "Messages given to local sockets.", by_link),
             dropped: make.counters("messages_dropped_total", "Messages that no socket will hear.", &["reason"]),
             gaps: make.counters("gaps_total", "Times a connection was told that messages may be missing.", by_link),
+            resumes: make.counters(
+                "resumes_total",
+                "Clients that came back with a position, by whether they were told all that they missed.",
+                &["app", "dialect", "result"],
+            ),
+            history_repaired: make.counter(
+                "history_repaired_total",
+                "Events that a cut of the link had hidden and that were told from the history.",
+            ),
+            history_unnumbered: make.counter(
+                "history_unnumbered_total",
+                "Events without a number on channels with a history: who comes back from before one is not told that nothing is lost.",
+            ),
             whispers_refused: make.counters("client_events_refused_total", "Client events refused.", by_link),
             message_size: make.histograms("message_size_bytes", "Size of event data.", &["source"], &SIZE_BUCKETS),
             received_bytes: make.counters("received_bytes_total", "Bytes of messages from clients.", by_link),
@@ -337,6 +353,9 @@ impl Metrics {
             raise(&self.delivered.with_label_values(link), sum(|s| s.delivered.get()));
             raise(&self.sent_bytes.with_label_values(link), sum(|s| s.sent_bytes.get()));
             raise(&self.gaps.with_label_values(link), sum(|s| s.gaps.get()));
+            for (result, n) in [("recovered", sum(|s| s.recovered.get())), ("lost", sum(|s| s.not_recovered.get()))] {
+                raise(&self.resumes.with_label_values(&[&**app, name, result]), n);
+            }
             raise(&self.whispers_refused.with_label_values(link), sum(|s| s.whispers_refused.get()));
             self.take_over_closed(app, name, stats);
         }
@@ -403,6 +422,8 @@ impl Metrics {
         raise(&self.backplane_ignored, counters.unknown_internal);
         raise(&self.webhooks_queue_full, counters.webhooks_lost);
         raise(&self.presence_expired, counters.presence_expired);
+        raise(&self.history_repaired, counters.history_repaired);
+        raise(&self.history_unnumbered, counters.history_unnumbered);
         raise(&self.dropped.with_label_values(&["malformed"]), counters.dropped_malformed);
         raise(&self.dropped.with_label_values(&["too_large"]), counters.dropped_too_large);
     }

@@ -256,7 +256,8 @@ impl Cluster for Redis {
     }
 
     fn counters(&self) -> Counters {
-        self.tally.read()
+        let (history_repaired, history_unnumbered) = self.heard.of_histories();
+        Counters { history_repaired, history_unnumbered, ..self.tally.read() }
     }
 
     fn close(&self) -> BoxFuture<()> {
@@ -313,6 +314,7 @@ impl Tally {
             presence_expired: read(&self.presence_expired),
             unknown_internal: read(&self.unknown_internal),
             webhooks_lost: read(&self.webhooks_lost),
+            ..Counters::default()
         }
     }
 }

@@ -29,6 +29,15 @@ const HELD_MAX: Duration = Duration::from_secs(2);
 /// The store forgets numbers that nobody asks for in two days.
 const READ_EVERY: Duration = Duration::from_secs(3_600);
 
+/// What happened since it was last asked for.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Figures {
+    /// Events that a cut had hidden and that were told from the store.
+    pub repaired: u64,
+    /// Events of the application that have no number.
+    pub unnumbered: u64,
+}
+
 /// What the store answered.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Reading {
@@ -70,6 +79,7 @@ pub(crate) struct Log {
     under_way: bool,
     failed: bool,
     read_at: Option<Instant>,
+    figures: Figures,
 }
 
 impl Log {
@@ -176,6 +186,7 @@ impl Log {
         if let (Some(cache), Some((event, age))) = (&mut self.cache, missed.last()) {
             cache.keep(now, event, *age);
         }
+        self.figures.repaired += missed.len() as u64;
         out.extend(missed.into_iter().map(|(event, _)| Broadcast::Event(event)));
         self.since = top.offset;
         (self.at, self.cut) = (Some(top), false);
@@ -202,8 +213,9 @@ impl Log {
         out.push(Broadcast::Event(event));
     }
 
-    /// Once a number is enough.
+    /// Noting it once a number is enough.
     fn hear_unnumbered(&mut self) {
+        self.figures.unnumbered += 1;
         if let Some(at) = self.at.as_ref().filter(|at| self.noted < Some(at.offset)) {
             self.noted = Some(at.offset);
             self.note = Some(at.clone());
@@ -268,6 +280,10 @@ impl Log {
     /// How often the store was asked so far.
     pub(crate) fn readings(&self) -> u64 {
         self.recent.number()
+    }
+
+    pub(crate) fn take_figures(&mut self) -> Figures {
+        std::mem::take(&mut self.figures)
     }
 
     /// What a newcomer to a cache channel is given; `true` when its lack is to be reported.

@@ -1,12 +1,13 @@
 //! One topic: its state, who wants it, and what hangs on it. And how many topics are heard.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use model::{Access, ChannelKey, Resume, UserId};
 
-use super::log::Log;
+use super::log::{Figures, Log};
 use super::occupancy::Occupancy;
 use crate::SubscriptionRef;
 use crate::attendance::Attendance;
@@ -103,13 +104,28 @@ impl Topic {
     }
 }
 
-/// How many channels have a subscription on this node, by app and kind. Shared with whoever makes the metrics text.
+/// What is heard on this node. Shared with whoever makes the metrics text.
 #[derive(Default, Debug)]
-pub(crate) struct Heard(Mutex<HashMap<(Arc<str>, &'static str), u64>>);
+pub(crate) struct Heard {
+    /// How many channels have a subscription here, by app and kind.
+    channels: Mutex<HashMap<(Arc<str>, &'static str), u64>>,
+    repaired: AtomicU64,
+    unnumbered: AtomicU64,
+}
 
 impl Heard {
     pub(crate) fn counts(&self) -> Vec<((Arc<str>, &'static str), u64)> {
         self.lock().iter().map(|(key, n)| (key.clone(), *n)).collect()
+    }
+
+    /// Events that were told from the store after a cut, and those without a number on channels with a history.
+    pub(crate) fn of_histories(&self) -> (u64, u64) {
+        (self.repaired.load(Relaxed), self.unnumbered.load(Relaxed))
+    }
+
+    pub(super) fn count(&self, figures: Figures) {
+        self.repaired.fetch_add(figures.repaired, Relaxed);
+        self.unnumbered.fetch_add(figures.unnumbered, Relaxed);
     }
 
     /// A topic's mask of workers has changed.
@@ -124,6 +140,6 @@ impl Heard {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(Arc<str>, &'static str), u64>> {
         // Nothing under it can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
