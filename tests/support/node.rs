@@ -110,6 +110,11 @@ impl Node {
         self.process.log()
     }
 
+    /// Of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         self.process.signal(name);
     }

@@ -500,7 +500,10 @@ impl Node {
         self.reaping = later;
         let due: Vec<(i64, String)> = due;
         for (_, dead) in due {
+            let mut calls = 0;
             loop {
+                calls += 1;
+                assert!(calls < 1_000, "{dead} is never reaped to its end");
                 let mut reap = self.store.invocation(&self.store.scripts.reap);
                 reap.arg(&dead).arg(millis(world.settings.presence_dead_after)).arg(2);
                 reap.arg(millis(world.settings.webhook_delay));
