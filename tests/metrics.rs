@@ -72,6 +72,10 @@ fn each_family_has_a_help_and_a_type_and_no_client_in_its_labels() {
         assert!(told("HELP") && told("TYPE"), "{name}");
     }
     assert!(text.contains("process_resident_memory_bytes"));
+    let documents = include_str!("../docs/operations.md");
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE fanfare_")?.split(' ').next());
+    let untold: Vec<&str> = families.filter(|name| !documents.contains(&format!("`fanfare_{name}"))).collect();
+    assert!(untold.is_empty(), "metrics that docs/operations.md does not know: {untold:?}");
 }
 
 #[test]

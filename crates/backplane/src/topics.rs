@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Broadcast, ChannelKey, Delivery, Event, Reason, UserId};
+use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
 
 use crate::roster::{About, Change, Operation, Renewal, Snapshot, Version};
 use crate::{Ask, Cached, Item, Workers};
@@ -21,6 +21,7 @@ pub(crate) use topic::Heard;
 use topic::{State, Topic, Waiting};
 
 pub(crate) mod cache;
+mod histories;
 pub(crate) mod log;
 mod occupancy;
 #[cfg(test)]
@@ -97,6 +98,8 @@ pub(crate) struct Topics {
     /// Users who are gone from here and of whom the store is told then. The number tells those of one time apart.
     graces: BTreeMap<(Instant, u64), (TopicId, UserId)>,
     held: u64,
+    /// Bytes of events that histories hold back or have in hand, as of now.
+    in_hand: usize,
     link_up: bool,
     /// The store answers on this link.
     store_up: bool,
@@ -127,6 +130,7 @@ impl Topics {
             lingering: VecDeque::new(),
             graces: BTreeMap::new(),
             held: 0,
+            in_hand: 0,
             link_up: false,
             store_up: false,
             gap_due: false,
@@ -310,17 +314,7 @@ impl Topics {
                     _ => occupancy.failed(),
                 }
             }
-            About::History => {
-                let Some(log) = self.topic(id).and_then(|topic| topic.log.as_mut()) else { return };
-                let mut told = Vec::new();
-                match answer {
-                    Answer::Read(reading) => log.answered(now, reading, &mut told),
-                    _ => log.failed(),
-                }
-                let figures = log.take_figures();
-                self.heard.count(figures);
-                self.broadcast_all(id, told);
-            }
+            About::History => self.answered_on_history(now, id, answer),
             About::Note => {
                 let Some(log) = self.topic(id).and_then(|topic| topic.log.as_mut()) else { return };
                 log.noted(answer == Answer::Noted);
@@ -330,6 +324,7 @@ impl Topics {
         self.settle(now, id);
         self.tell_store(now, id, Who::Nobody);
         self.rest(now, id);
+        self.shed_histories(now, id);
     }
 
     fn answered_on_user(&mut self, now: Instant, id: TopicId, user: &UserId, answer: Answer) {
@@ -367,27 +362,6 @@ impl Topics {
         self.settle(now, id);
         self.tell_store(now, id, Who::All);
         self.rest(now, id);
-    }
-
-    /// An event of the channel.
-    pub(crate) fn event(&mut self, now: Instant, id: TopicId, event: Event) {
-        let Some(topic) = self.topic(id) else { return };
-        let Some(log) = topic.log.as_mut() else { return self.broadcast(id, Broadcast::Event(event)) };
-        let mut told = Vec::new();
-        log.hear(now, event, &mut told);
-        let (owes, figures) = (log.owes(), log.take_figures());
-        let is_waited_for = topic.waiting.iter().any(|waiting| waiting.resume.is_some());
-        self.heard.count(figures);
-        self.broadcast_all(id, told);
-        if is_waited_for {
-            self.settle(now, id);
-        } else if owes {
-            self.tell_store(now, id, Who::Nobody);
-        }
-    }
-
-    fn broadcast_all(&mut self, id: TopicId, told: Vec<Broadcast>) {
-        told.into_iter().for_each(|broadcast| self.broadcast(id, broadcast));
     }
 
     // What the link does.
@@ -496,13 +470,11 @@ impl Topics {
             self.ask_again(now);
         }
         let store_up = self.store_up;
+        self.in_hand = 0;
         for id in self.ids() {
-            let Some(topic) = self.topic(id) else { continue };
-            let mut told = Vec::new();
-            topic.log.iter_mut().for_each(|log| log.retry(now, &mut told));
-            let wanted = !topic.is_unwanted();
-            self.broadcast_all(id, told);
+            self.beat_history(now, id);
             let Some(topic) = self.topic(id).filter(|_| store_up) else { continue };
+            let wanted = !topic.is_unwanted();
             let mut due = None;
             if let Some(occupancy) = &mut topic.occupancy {
                 occupancy.retry();

@@ -1,5 +1,6 @@
 //! What the topics ask of the store, in pipelines: each operation is one script, safe to repeat.
 
+use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,10 @@ use crate::topics::{Answer, TopicId};
 /// One line in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Operations in one pipeline.
-pub(super) const ERRANDS_MAX: usize = 200;
+/// Operations in one pipeline …
+const ERRANDS_MAX: usize = 200;
+/// … and of them such that may be answered with all that a channel keeps: 1 MiB each.
+const HEAVY_MAX: usize = 8;
 
 /// One operation, with the names that it needs.
 pub(super) struct Errand {
@@ -36,6 +39,17 @@ pub(super) struct Errand {
     pub operation: Operation,
 }
 
+/// Those of the next pipeline.
+pub(super) fn take(errands: &mut VecDeque<Errand>) -> Vec<Errand> {
+    let (mut taken, mut heavy) = (Vec::new(), 0);
+    while taken.len() < ERRANDS_MAX && heavy < HEAVY_MAX {
+        let Some(errand) = errands.pop_front() else { break };
+        heavy += usize::from(matches!(errand.operation, Operation::Read { after: Some(_) }));
+        taken.push(errand);
+    }
+    taken
+}
+
 /// What became of an errand. Of another session than the listener's, it is dropped.
 pub(super) struct Reply {
     pub session: u64,
@@ -46,7 +60,7 @@ pub(super) struct Reply {
 }
 
 impl Store {
-    /// Carries out up to [`ERRANDS_MAX`] operations in one pipeline.
+    /// Carries out operations in one pipeline.
     pub(super) async fn run(&self, session: u64, errands: Vec<Errand>) -> Vec<Reply> {
         let inc = self.incarnation();
         let mut pipeline = redis::Pipeline::with_capacity(errands.len());

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::Tally;
-use super::errands::{ERRANDS_MAX, Errand, millis};
+use super::errands::{self, Errand, millis};
 use super::handover::{Handover, Parts, Witness};
 use super::inbox::{Call, Inbox, News, Push, Question, Told};
 use super::keys::{Keys, NoTopic};
@@ -487,7 +487,7 @@ impl Listener {
         let Some(live) = &mut self.live else { return };
         while live.tasks.try_join_next().is_some() {}
         while self.pipelines < PIPELINES_MAX && !self.errands.is_empty() {
-            let errands: Vec<_> = self.errands.drain(..self.errands.len().min(ERRANDS_MAX)).collect();
+            let errands = errands::take(&mut self.errands);
             let (store, inbox, session) = (live.store.clone(), self.inbox.clone(), self.session);
             self.pipelines += 1;
             live.tasks.spawn(async move {

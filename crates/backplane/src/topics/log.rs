@@ -251,6 +251,19 @@ impl Log {
         self.release(now, out);
     }
 
+    /// Bytes that are held back, or kept for those who come back.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.held_bytes + self.recent.bytes()
+    }
+
+    /// Gives up what is in hand.
+    pub(crate) fn shed(&mut self, now: Instant, out: &mut Vec<Broadcast>) {
+        self.recent.forget();
+        if !self.held.is_empty() {
+            self.give_up(now, out);
+        }
+    }
+
     /// Where somebody who comes to the channel stands. `None`: the store has to be asked first, or the stream to bring what he
     /// has heard elsewhere. `asked`: what [`Log::readings`] was when he came.
     pub(crate) fn stand(&mut self, resume: &Resume, asked: u64) -> Option<Standing> {

@@ -38,7 +38,7 @@ impl Recent {
     /// Behind which number the store is to be asked, if it is.
     pub(super) fn ask(&mut self) -> Option<u64> {
         let after = self.wanted.take()?;
-        self.clear();
+        self.forget();
         self.asked = Some(after);
         self.number += 1;
         Some(after)
@@ -48,12 +48,16 @@ impl Recent {
         if let Some(asked) = self.asked.take() {
             self.want(asked);
         }
-        self.clear();
+        self.forget();
     }
 
-    fn clear(&mut self) {
+    pub(super) fn forget(&mut self) {
         (self.answer, self.bytes) = (None, 0);
         self.events = Vec::new();
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -68,7 +72,7 @@ impl Recent {
         }
         self.bytes += event.bytes();
         if self.bytes > HELD_BYTES_MAX {
-            self.clear();
+            self.forget();
         } else {
             self.events.push(Arc::new(event.clone()));
         }
@@ -103,7 +107,7 @@ impl Recent {
     /// Once a heartbeat: what nobody looks at any more is given up.
     pub(super) fn rest(&mut self) {
         if std::mem::replace(&mut self.idle, true) && self.asked.is_none() {
-            self.clear();
+            self.forget();
         }
     }
 }
