@@ -50,3 +50,21 @@ impl Scripts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    #[test]
+    fn each_script_says_what_it_takes_answers_and_costs() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts");
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let (name, text) = (file.file_stem().unwrap().to_str().unwrap(), fs::read_to_string(&file).unwrap());
+            let head: String = text.lines().take_while(|line| line.starts_with("--")).collect();
+            // What the others begin with has no call of its own.
+            let says = |words: &[&str]| words.iter().all(|word| head.contains(word));
+            let call = format!("-- {}: S, ", name.to_uppercase());
+            assert!(name == "change" || says(&[&call, " -> ", "O("]), "{}: {head}", file.display());
+        }
+    }
+}

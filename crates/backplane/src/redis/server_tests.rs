@@ -195,7 +195,12 @@ impl Sentinel {
              sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n",
             master.port
         );
-        let config = folder.write(&format!("sentinel-{port}.conf"), &config);
+        Self::run(folder, &config)
+    }
+
+    /// With the whole of its settings, in a file that it may rewrite.
+    fn run(folder: &Folder, config: &str) -> Self {
+        let config = folder.write("sentinel.conf", config);
         let mut command = Command::new("redis-server");
         command.arg(config).arg("--sentinel").current_dir(&folder.0).stdout(Stdio::null());
         Self(command.spawn().unwrap())
@@ -278,6 +283,33 @@ async fn delivery_is_back_within_three_seconds_of_a_promotion_by_sentinel() {
     println!("promoted {:?} after the kill, delivery {took:?} after that", promoted - killed);
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!((gaps(&a), gaps(&b)), (1, 1));
+}
+
+#[tokio::test]
+async fn sentinels_are_asked_by_tls_and_so_is_their_master() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let (master, tls_port) = start_with_tls(&folder, &authority, false).await;
+    let (certificate, key_file) = authority.certify(&folder, "sentinel");
+    let port = Server::free_port();
+    // Clients by TLS only; so are the masters that it watches.
+    let config = format!(
+        "port 0\ntls-port {port}\nbind 127.0.0.1\ntls-replication yes\ntls-auth-clients no\ntls-cert-file {}\n\
+         tls-key-file {}\ntls-ca-cert-file {}\nsentinel monitor main 127.0.0.1 {tls_port} 1\n",
+        certificate.display(),
+        key_file.display(),
+        folder.0.join("ca.crt").display()
+    );
+    let _sentinel = Sentinel::run(&folder, &config);
+    let url = Secret::new(&format!("rediss+sentinel://127.0.0.1:{port}/main"));
+    let behind = |ca: &Authority, name: &str| {
+        let ca = Some(folder.write(name, &ca.0.pem()));
+        site(Settings { url: url.clone(), tls: TlsFiles { ca, ..TlsFiles::default() }, ..master.settings() })
+    };
+    let (trusting, doubting) = (behind(&authority, "trusted.crt"), behind(&Authority::new(), "other.crt"));
+    trusting.ask(0, &key("plain"), 1);
+    trusting.admitted(0, &key("plain"), 1).await;
+    trusting.mark(&trusting, 0, &key("plain"), "through").await;
+    until_refused(&doubting).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 -- JOIN: S, incarnation, AC, topic, user, info, known epoch, known number, most members or 0, WANTS, 1 when he stood here in data that were lost
 --   -> OK, epoch, number, added, removals in ms, roster or nil | FULL | FENCED
 -- The user is present through this incarnation; a repetition changes nothing. The roster comes unless the known version is
--- what stood here before, or the epoch given is '*'.
+-- what stood here before, or the epoch given is '*'. O(1), with the roster O(members).
 local inc, ac, topic, user, info, max = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[9])
 if not alive(inc) then
   return {'FENCED'}

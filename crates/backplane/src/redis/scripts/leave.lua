@@ -1,5 +1,5 @@
 -- LEAVE: S, incarnation, AC, user, WANTS, webhook delay ms -> OK | FENCED
--- The user is no longer present through this incarnation; a repetition changes nothing.
+-- The user is no longer present through this incarnation; a repetition changes nothing. O(1).
 local inc, ac, user = ARGV[2], ARGV[3], ARGV[4]
 if not alive(inc) then
   return {'FENCED'}

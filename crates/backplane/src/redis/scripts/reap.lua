@@ -1,7 +1,7 @@
 -- REAP: S, dead incarnation, ttl ms or '' to retire it, most users, webhook delay ms, (app, WANTS) of each app with webhooks
 --   -> what is left or -1, users removed
 -- Fences an incarnation that is silent for too long, or that its own node has replaced, then takes out its users, its counts
--- and its connections, some a call. May be called by all at once.
+-- and its connections, some a call. May be called by all at once. O(most users + apps).
 local dead, ttl, limit, delay = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = clock()
 local score = alive(dead)
