@@ -115,7 +115,10 @@ fn stampede(clients: usize, limit: Duration, settings: &[(&str, &str)]) {
     crowd.aim(&[c]);
     cluster.nodes[0].kill();
     cluster.nodes[1].kill();
-    until_within(limit, "all are on the third", || (crowd.tries().0 == came + clients).then_some(()));
+    until_within(limit, "all are on the third", || {
+        // One that was cut off after it got in has come once more.
+        (crowd.tries().0 >= came + clients && crowd.live() == clients).then_some(())
+    });
     let took = begun.elapsed().as_secs_f64();
     let storm = heard..bystander.sent();
     let peak = resident::of(process).peak;
@@ -125,7 +128,8 @@ fn stampede(clients: usize, limit: Duration, settings: &[(&str, &str)]) {
         "{clients} clients and {channels} channels in {took:.2} s: {:.0} connections a second",
         clients as f64 / took
     );
-    println!("tries that failed: {}", crowd.tries().1 - failed);
+    let refused = cluster.nodes[2].metric("fanfare_connections_rejected_total", &[]);
+    println!("tries that failed: {}, {refused} of them refused by the node", crowd.tries().1 - failed);
     for (command, before) in asked {
         let now = calls(&cluster.redis, command) - before;
         println!("{now} {command} commands");
@@ -162,7 +166,8 @@ fn the_clients_of_two_killed_nodes_get_in_at_the_third_and_a_bystander_misses_no
 #[test]
 #[ignore = "long: a minute or two, and most of the machine"]
 fn eighteen_thousand_clients_of_two_killed_nodes_get_in_at_the_third() {
-    stampede(18_000, Duration::from_secs(180), &[]);
+    // One thread plays them all: it takes longer than a client does to say what it wants.
+    stampede(18_000, Duration::from_secs(180), &[("FANFARE_LIMITS__HANDSHAKES", "20000")]);
 }
 
 #[test]

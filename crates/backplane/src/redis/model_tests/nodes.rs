@@ -26,7 +26,7 @@ use crate::redis::tests::Server;
 use node::{Fate, Node};
 
 /// Histories in the gate.
-const RUNS: u64 = 30;
+const RUNS: u64 = 20;
 const STEPS: u64 = 150;
 const NODES: usize = 3;
 const USERS: [&str; 5] = ["ann", "bob", "cat", "dan", "eve"];

@@ -20,7 +20,7 @@ use crate::roster::{Change, Version};
 use model::Model;
 
 /// Histories in the gate.
-const RUNS: u64 = 300;
+const RUNS: u64 = 150;
 const STEPS: u64 = 90;
 
 const S: &str = "ff:{0}";
