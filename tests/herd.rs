@@ -167,7 +167,7 @@ fn the_clients_of_two_killed_nodes_get_in_at_the_third_and_a_bystander_misses_no
 #[ignore = "long: a minute or two, and most of the machine"]
 fn eighteen_thousand_clients_of_two_killed_nodes_get_in_at_the_third() {
     // One thread plays them all: it takes longer than a client does to say what it wants.
-    stampede(18_000, Duration::from_secs(180), &[("FANFARE_LIMITS__HANDSHAKES", "20000")]);
+    stampede(18_000, Duration::from_secs(180), &[]);
 }
 
 #[test]

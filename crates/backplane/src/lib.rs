@@ -277,6 +277,8 @@ pub struct Counters {
     pub unknown_internal: u64,
     /// Happenings that found the webhook queue full.
     pub webhooks_lost: u64,
+    /// Whether the server throws keys away when its memory is full, ours included. The one that is no counter.
+    pub evicts: bool,
     /// Events that a cut had hidden and that were told from the history.
     pub history_repaired: u64,
     /// Events of applications without a number on channels with a history.

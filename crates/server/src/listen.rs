@@ -5,7 +5,7 @@
 //! Clients do not get the last file descriptors of the process ([`is_spare`]): with those the operator's port answers and the
 //! backplane finds its way back, however many clients come.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -24,6 +24,11 @@ const BACKLOG: i32 = 4096;
 
 /// What to do when the process is out of file descriptors: wait, since accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// With all handshakes taken, how long the door waits for one to be done, and how often it looks. Then newcomers are refused until
+/// one is: those who have a place are not clients that speak.
+const PLACE_WAIT: Duration = Duration::from_millis(500);
+const PLACE_LOOK: Duration = Duration::from_millis(2);
 
 /// How often a shortage that lasts is told.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -98,6 +103,7 @@ impl Acceptor {
             in_flight: Arc::default(),
             admission,
             metrics,
+            stuck: Cell::new(false),
             crowded: RefCell::default(),
             failing: RefCell::default(),
         };
@@ -122,6 +128,8 @@ struct Accepting {
     in_flight: Arc<AtomicUsize>,
     admission: Admission,
     metrics: Arc<Metrics>,
+    /// No handshake was done for so long that newcomers are refused.
+    stuck: Cell<bool>,
     /// Clients refused for want of descriptors, and shortages that kept us from accepting at all.
     crowded: RefCell<Seldom>,
     failing: RefCell<Seldom>,
@@ -183,8 +191,7 @@ impl Accepting {
             }
             return self.refuse(stream, "descriptors");
         }
-        if self.in_flight.fetch_add(1, Relaxed) >= self.admission.handshakes_max {
-            self.in_flight.fetch_sub(1, Relaxed);
+        if !self.take_place() {
             return self.refuse(stream, "handshake");
         }
         let handshake = Handshake(self.in_flight.clone());
@@ -193,6 +200,23 @@ impl Accepting {
         {
             self.refuse(stream, "handshake");
         }
+    }
+
+    /// One of the handshakes at a time, perhaps after a wait: a crowd that speaks is done with them at once, and those behind it stay
+    /// in the kernel's queue meanwhile.
+    fn take_place(&self) -> bool {
+        let began = Instant::now();
+        while self.in_flight.load(Relaxed) >= self.admission.handshakes_max {
+            let stuck = self.stuck.get() || began.elapsed() >= PLACE_WAIT;
+            self.stuck.set(stuck);
+            if stuck || self.stopped.load(Relaxed) {
+                return false;
+            }
+            std::thread::park_timeout(PLACE_LOOK);
+        }
+        self.stuck.set(false);
+        self.in_flight.fetch_add(1, Relaxed);
+        true
     }
 
     /// Too many handshakes or clients: come back in a second.

@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     http_duration: HistogramVec,
     auth_failures: IntCounterVec,
     backplane_up: IntGauge,
+    backplane_evicts: IntGauge,
     backplane_messages: IntCounterVec,
     backplane_bytes: IntCounterVec,
     backplane_reconnects: IntCounter,
@@ -174,6 +175,7 @@ impl Metrics {
                 &["app", "kind"],
             ),
             backplane_up: make.gauge("backplane_up", "1 while this node hears and is heard."),
+            backplane_evicts: make.gauge("backplane_evicts", "1 while Redis would throw away our keys when its memory is full."),
             backplane_messages: make.counters("backplane_messages_total", "Messages, in and out.", &["direction"]),
             backplane_bytes: make.counters("backplane_bytes_total", "Bytes of messages, in and out.", &["direction"]),
             backplane_reconnects: make.counter("backplane_reconnects_total", "Links that were lost and made again, or replaced by another."),
@@ -412,6 +414,7 @@ impl Metrics {
         }
         let counters = backplane.counters();
         self.backplane_up.set((backplane.status() == LinkStatus::Up).into());
+        self.backplane_evicts.set(counters.evicts.into());
         raise(&self.backplane_messages.with_label_values(&["in"]), counters.messages_in);
         raise(&self.backplane_messages.with_label_values(&["out"]), counters.messages_out);
         raise(&self.backplane_bytes.with_label_values(&["in"]), counters.bytes_in);

@@ -20,6 +20,9 @@ use super::settings::{Settings, StartError, TlsFiles};
 
 /// Sentinels that are asked at a time, and answers that are waited for.
 const SENTINELS_ASKED: usize = 3;
+/// How long TCP holds on to a connection whose other end takes nothing.
+const HELD_UP: Duration = Duration::from_secs(30);
+
 const SENTINEL_PORT: u16 = 26_379;
 
 /// What a URL names.
@@ -159,8 +162,7 @@ fn finished(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> Result<Conne
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
     // Well above the probe's time-out: a link that is only held up must not be closed by TCP before it is replaced.
-    let tcp =
-        TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(30));
+    let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(HELD_UP);
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     let info = info.set_tcp_settings(tcp).set_redis_settings(redis);
     let Some(tls) = tls else { return Ok(info) };
@@ -168,6 +170,13 @@ fn finished(info: ConnectionInfo, tls: Option<&TlsCertificates>) -> Result<Conne
     let client = Client::build_with_tls(info, tls.clone());
     let client = client.map_err(|error| StartError(format!("the certificates for Redis are not usable: {error}")))?;
     Ok(client.get_connection_info().clone())
+}
+
+/// For connections on which a command that was given up is sent again by another: what was not taken by then never arrives behind
+/// it.
+pub(super) fn impatient(info: ConnectionInfo, patience: Duration) -> ConnectionInfo {
+    let tcp = info.tcp_settings().clone().set_user_timeout(patience);
+    info.set_tcp_settings(tcp)
 }
 
 fn certificates(files: &TlsFiles) -> Result<TlsCertificates, StartError> {

@@ -60,12 +60,11 @@ pub(super) struct Reply {
 }
 
 impl Store {
-    /// Carries out operations in one pipeline.
-    pub(super) async fn run(&self, session: u64, errands: Vec<Errand>) -> Vec<Reply> {
-        let inc = self.incarnation();
+    /// Carries out operations in one pipeline, as the incarnation `inc`.
+    pub(super) async fn run(&self, session: u64, inc: &str, errands: Vec<Errand>) -> Vec<Reply> {
         let mut pipeline = redis::Pipeline::with_capacity(errands.len());
         for errand in &errands {
-            pipeline.invoke_script(&self.spell(&inc, errand));
+            pipeline.invoke_script(&self.spell(inc, errand));
         }
         let answers = timeout(self.settings.command_timeout * 2, self.send(&pipeline, errands.len())).await;
         let answers = match answers {

@@ -18,11 +18,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use super::address::Address;
+use super::address::{self, Address};
 use super::handover::Witness;
 use super::inbox::{Inbox, News};
 use super::keys::Keys;
 use super::lane::{Gate, Lane, Server};
+use super::memory;
 use super::settings::Settings;
 use super::{Tally, random};
 
@@ -214,6 +215,7 @@ impl Supervisor {
         timeout(self.settings.command_timeout, probe).await.map_err(|_| "SUBSCRIBE got no answer")??;
         let addr = info.addr().clone();
         let pooled = plain.set_response_timeout(Some(self.settings.command_timeout));
+        let info = address::impatient(info, self.settings.command_timeout);
         let manager = deadpool_redis::Manager::new_with_config(info, pooled)?;
         let pool = deadpool_redis::Pool::builder(manager).max_size(self.settings.pool_size.max(1)).build();
         let pool = pool.map_err(|error| error.to_string())?;
@@ -262,6 +264,7 @@ impl Supervisor {
             Some(reason) = &mut sending => return Err(reason),
             next = self.watch(held) => next?,
             never = self.follow(held) => match never {},
+            never = memory::watch(held.lane.clone(), &self.tally) => match never {},
         };
         // What is on its way comes first, so that publishes keep their order.
         self.lane.set(Gate::Ending);

@@ -489,9 +489,11 @@ impl Listener {
         while self.pipelines < PIPELINES_MAX && !self.errands.is_empty() {
             let errands = errands::take(&mut self.errands);
             let (store, inbox, session) = (live.store.clone(), self.inbox.clone(), self.session);
+            // The name of now, not of when the task is first run: by then there may be another.
+            let inc = store.incarnation();
             self.pipelines += 1;
             live.tasks.spawn(async move {
-                let replies = store.run(session, errands).await;
+                let replies = store.run(session, &inc, errands).await;
                 inbox.tell(News::Answered(replies));
             });
         }

@@ -16,6 +16,7 @@ mod link;
 #[cfg(test)]
 mod link_tests;
 mod listener;
+mod memory;
 #[cfg(test)]
 mod model_tests;
 mod presence;
@@ -30,7 +31,7 @@ mod webhooks;
 mod wire;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -292,6 +293,7 @@ struct Tally {
     presence_expired: AtomicU64,
     unknown_internal: AtomicU64,
     webhooks_lost: AtomicU64,
+    evicts: AtomicBool,
 }
 
 impl Tally {
@@ -314,6 +316,7 @@ impl Tally {
             presence_expired: read(&self.presence_expired),
             unknown_internal: read(&self.unknown_internal),
             webhooks_lost: read(&self.webhooks_lost),
+            evicts: self.evicts.load(Ordering::Relaxed),
             ..Counters::default()
         }
     }

@@ -358,10 +358,10 @@ impl Node {
             let replies = match world.fate() {
                 Fate::RequestLost => failed,
                 Fate::AnswerLost => {
-                    self.store.run(session, errands).await;
+                    self.store.run(session, &incarnation, errands).await;
                     failed
                 }
-                Fate::Well => self.store.run(session, errands).await,
+                Fate::Well => self.store.run(session, &incarnation, errands).await,
             };
             if !stale {
                 self.replies.push(replies);

@@ -89,6 +89,7 @@ impl Model {
             }
             Step::Leave { inc, ac, user } => self.leave(inc, ac, user),
             Step::Count { inc, ac, n, announce, again } => self.count(inc, ac, *n, *announce, *again),
+            Step::Roster(_) if self.whole.is_none() => "FENCED".to_owned(),
             Step::Roster(ac) => {
                 let (epoch, number) = self.version(ac);
                 let expected = format!("OK {epoch} {number} {}", self.removals_in());
