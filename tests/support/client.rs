@@ -120,10 +120,7 @@ impl Client {
 
     /// The signature that the application's back end would give.
     pub(crate) fn sign(&self, channel: &str, member: Option<&str>) -> String {
-        let socket = self.id.parse().expect("a socket id of ours");
-        let text = model::auth::channel_text(socket, channel, member);
-        let secret = model::app::Secret::new(self.secret);
-        format!("{}:{}", self.key, model::auth::sign(&secret, text.as_bytes()))
+        signature(self.key, self.secret, &self.id, channel, member)
     }
 
     /// The signature of a sign-in.
@@ -186,6 +183,12 @@ pub(crate) fn close_code(socket: &mut Socket) -> u16 {
             _ => {}
         }
     }
+}
+
+/// The signature that lets this socket into a channel.
+pub(crate) fn signature(key: &str, secret: &str, socket: &str, channel: &str, member: Option<&str>) -> String {
+    let text = model::auth::channel_text(socket.parse().expect("a socket id of ours"), channel, member);
+    format!("{key}:{}", model::auth::sign(&model::app::Secret::new(secret), text.as_bytes()))
 }
 
 fn message(frame: Frame) -> Option<Message> {
