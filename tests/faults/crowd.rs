@@ -1,5 +1,5 @@
-//! Clients that cost little: one thread for all of them, each a task that keeps a [`Story`] of what it hears, and comes back
-//! when it was closed, where it should.
+//! Clients that cost little: one thread for all of them, each a task that keeps a [`Story`] of what it hears, and comes
+//! back when it was closed, where it should.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,6 +138,11 @@ impl Crowd {
     /// Those who are in the room.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Listener> {
         self.inside().filter(|listener| listener.guest.user.is_some())
+    }
+
+    /// Member events so far were those of the scene being set.
+    pub(crate) fn forget(&self) {
+        self.listeners.iter().for_each(|listener| listener.story().changes.clear());
     }
 
     pub(crate) fn leave(&self) {
@@ -279,6 +284,8 @@ fn tell(story: &mut Story, event: &str, data: &Value) {
         "fanfare:gap" => story.hears_of_gap(),
         "pusher_internal:member_added" => story.hears_of(user(), true),
         "pusher_internal:member_removed" => story.hears_of(user(), false),
+        // Its code comes with the close.
+        "pusher:error" => {}
         MARKER => story.marker = data.as_u64().expect("a number"),
         other => story.strange.push(format!("{other} {data}")),
     }

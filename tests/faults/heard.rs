@@ -1,5 +1,5 @@
-//! What one client heard, kept as it comes: numbers that should only rise by one, gaps that it was told, and who is in the
-//! room. Pure; what was really published, and who is really there, is for [`super::row`] to compare.
+//! What one client heard, kept as it comes: numbers that should only rise by one, gaps that it was told, and who is in
+//! the room. Pure; what was really published, and who is really there, is for [`super::row`] to compare.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -20,8 +20,8 @@ pub(crate) struct Hole {
 /// One source, since the client's last success.
 #[derive(Clone, Copy, Default)]
 struct Ear {
-    /// Only numbers below it had been begun when the client was let in.
-    floor: u64,
+    /// Only numbers below it had been begun when the client was let in; absent: it does not listen.
+    floor: Option<u64>,
     last: Option<u64>,
     /// A gap was told since the last number.
     told: bool,
@@ -73,7 +73,7 @@ impl Story {
 
     /// The channel of a source has let the client in: from `floor` on all numbers are promised.
     pub(crate) fn admitted(&mut self, source: usize, floor: u64) {
-        self.ears[source] = Ear { floor, ..Ear::default() };
+        self.ears[source] = Ear { floor: Some(floor), ..Ear::default() };
     }
 
     pub(crate) fn closed(&mut self, code: u16) {
@@ -84,7 +84,8 @@ impl Story {
     pub(crate) fn hears(&mut self, source: usize, number: u64) {
         self.events += 1;
         let ear = &mut self.ears[source];
-        let next = ear.last.map_or(ear.floor.min(number), |last| last + 1);
+        let floor = ear.floor.expect("a channel that it asked for").min(number);
+        let next = ear.last.map_or(floor, |last| last + 1);
         let told = std::mem::take(&mut ear.told);
         if number < next {
             return self.hears_late(source, number);
@@ -98,9 +99,8 @@ impl Story {
     /// A number that is not higher than the last: it was skipped before, or it is here twice.
     fn hears_late(&mut self, source: usize, number: u64) {
         let stay = self.stays;
-        let skipped = |hole: &Hole| {
-            (hole.stay, hole.source) == (stay, source) && (hole.from..hole.to).contains(&number)
-        };
+        let skipped =
+            |hole: &Hole| (hole.stay, hole.source) == (stay, source) && (hole.from..hole.to).contains(&number);
         let Some(at) = self.holes.iter().position(skipped) else {
             self.doubled += 1;
             return;
@@ -132,11 +132,11 @@ impl Story {
         self.ears[source].last
     }
 
-    /// What the client should have heard of a source by now and has not, given the last number that was taken; and whether a
-    /// gap was told since.
+    /// What the client should have heard of a source by now and has not, given the last number that was taken; and whether
+    /// a gap was told since.
     pub(crate) fn tail(&self, source: usize, last: u64) -> Option<Hole> {
         let ear = &self.ears[source];
-        let from = ear.last.map_or(ear.floor, |heard| heard + 1);
+        let from = ear.last.map_or(ear.floor?, |heard| heard + 1);
         (self.inside && from <= last).then_some(Hole { source, from, to: last + 1, told: ear.told, stay: self.stays })
     }
 

@@ -1,6 +1,7 @@
-//! The numbered load: publishers that count, by the signed HTTP API of each node and straight into Redis in Laravel's format.
+//! The numbered load: publishers that count, by the signed HTTP API of each node and straight into Redis in Laravel's
+//! format.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,8 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(40);
 pub(crate) enum Road {
     /// By the signed API of whoever is behind this door, one request after the other.
     Api(Door),
-    /// By PUBLISH on this port, without waiting for the answers.
-    Redis(u16),
+    /// By PUBLISH on the server behind this door, without waiting for the answers.
+    Redis(Door),
 }
 
 /// Who publishes, and what became of it. Numbers begin with 0.
@@ -37,8 +38,9 @@ pub(crate) struct Source {
     pause: Duration,
     /// The first number that was not begun.
     next: AtomicU64,
-    /// What was not answered with yes: nobody is promised it, and it may have happened all the same.
-    refused: Mutex<BTreeSet<u64>>,
+    /// What was not answered with yes, and the status of the answer (0: none, or not by HTTP): nobody is promised it, and
+    /// it may have happened all the same.
+    refused: Mutex<BTreeMap<u64, u16>>,
     /// The last number, once it is over.
     last: AtomicU64,
 }
@@ -57,8 +59,9 @@ impl Source {
         self.last.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.lock().unwrap().len() as u64
+    /// The statuses of what was not taken.
+    pub(crate) fn refused(&self) -> Vec<u16> {
+        self.refused.lock().unwrap().values().copied().collect()
     }
 
     /// How many of these numbers were answered with yes.
@@ -67,8 +70,8 @@ impl Source {
         to.saturating_sub(from) - refused.range(from..to.max(from)).count() as u64
     }
 
-    fn refuse(&self, number: u64) {
-        self.refused.lock().unwrap().insert(number);
+    fn refuse(&self, number: u64, status: u16) {
+        self.refused.lock().unwrap().insert(number, status);
     }
 }
 
@@ -88,10 +91,11 @@ struct Stop {
 }
 
 impl Load {
-    /// Ready, and silent. A source for each door, `pause` after each answer; and one past all nodes, `pause` after each event.
-    pub(crate) fn prepare(doors: Vec<Door>, redis: Option<u16>, pause: Duration) -> Self {
+    /// Ready, and silent. A source for each door, `pause` after each answer; and one past all nodes, `pause` after each
+    /// event.
+    pub(crate) fn prepare(doors: Vec<Door>, redis: Door, pause: Duration) -> Self {
         let by_api = doors.into_iter().map(|door| Source::new(Road::Api(door), NEWS, pause));
-        let past = redis.map(|port| Source::new(Road::Redis(port), ORDERS, pause));
+        let past = std::iter::once(Source::new(Road::Redis(redis), ORDERS, pause));
         Self { sources: by_api.chain(past).collect(), stop: Arc::default(), threads: Vec::new() }
     }
 
@@ -101,7 +105,7 @@ impl Load {
                 let (sources, stop) = (self.sources.clone(), self.stop.clone());
                 thread::spawn(move || match sources[index].road {
                     Road::Api(ref door) => by_api(index, &sources[index], door, &stop),
-                    Road::Redis(port) => by_redis(index, &sources[index], port, &stop),
+                    Road::Redis(ref door) => by_redis(index, &sources[index], door, &stop),
                 })
             })
             .collect();
@@ -123,10 +127,16 @@ impl Load {
         });
     }
 
-    /// Events that were answered with yes, and those that were not.
-    pub(crate) fn count(&self) -> (u64, u64) {
-        let taken = self.sources.iter().map(|source| source.taken(0, source.next())).sum();
-        (taken, self.sources.iter().map(Source::refused).sum())
+    /// Events that were answered with yes.
+    pub(crate) fn taken(&self) -> u64 {
+        self.sources.iter().map(|source| source.taken(0, source.next())).sum()
+    }
+
+    /// How many were answered with which status instead; 0: not at all, or not by HTTP.
+    pub(crate) fn refused(&self) -> BTreeMap<u16, u64> {
+        let mut counts = BTreeMap::new();
+        self.sources.iter().flat_map(Source::refused).for_each(|status| *counts.entry(status).or_default() += 1);
+        counts
     }
 }
 
@@ -143,12 +153,11 @@ fn by_api(index: usize, source: &Source, door: &Door, stop: &Stop) {
         let number = source.next.fetch_add(1, Ordering::SeqCst);
         let data = json!({ "from": index, "n": number }).to_string();
         let event = json!({ "name": EVENT, "channel": source.channel, "data": data }).to_string();
-        if door.pick().is_some_and(|node| publishes(node, &event)) {
-            if is_last {
-                return source.last.store(number, Ordering::SeqCst);
-            }
-        } else {
-            source.refuse(number);
+        let status = door.pick().map_or(0, |node| http::APPLICATION.post(node, "events", &event).status);
+        if status != 200 {
+            source.refuse(number, status);
+        } else if is_last {
+            return source.last.store(number, Ordering::SeqCst);
         }
         give_up_late(is_last, &mut over);
         thread::sleep(source.pause);
@@ -167,10 +176,10 @@ fn give_up_late(is_last: bool, over: &mut Option<Instant>) {
 }
 
 /// One connection's answers come in the order of its commands.
-fn by_redis(index: usize, source: &Source, port: u16, stop: &Stop) {
+fn by_redis(index: usize, source: &Source, door: &Door, stop: &Stop) {
     let mut over = None;
     while !stop.now.load(Ordering::SeqCst) {
-        if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
+        if let Some(stream) = door.pick().and_then(|server| TcpStream::connect(server).ok()) {
             stream.set_nodelay(true).unwrap();
             let first = source.next();
             let answers = BufReader::new(stream.try_clone().unwrap());
@@ -181,7 +190,7 @@ fn by_redis(index: usize, source: &Source, port: u16, stop: &Stop) {
                 reading.join().unwrap()
             });
             let begun = source.next();
-            (first + answered..begun).for_each(|number| source.refuse(number));
+            (first + answered..begun).for_each(|number| source.refuse(number, 0));
             if stop.soon.load(Ordering::SeqCst) && begun > first && first + answered == begun {
                 return source.last.store(begun - 1, Ordering::SeqCst);
             }
@@ -211,7 +220,7 @@ fn count_answers(answers: impl BufRead, source: &Source, first: u64) -> u64 {
     let mut count = 0;
     for line in answers.lines().map_while(Result::ok) {
         if !line.starts_with(':') {
-            source.refuse(first + count);
+            source.refuse(first + count, 0);
         }
         count += 1;
     }

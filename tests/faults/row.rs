@@ -1,5 +1,6 @@
 //! The verdict on one fault, and its row in the table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::crowd::{Guest, Listener};
@@ -10,8 +11,8 @@ use super::scene::Scene;
 pub(crate) struct Verdict {
     clients: usize,
     published: u64,
-    /// Publishes that were not answered with yes, and so promised to nobody.
-    refused: u64,
+    /// Publishes that were answered otherwise, and so promised to nobody, by status.
+    refused: BTreeMap<u16, u64>,
     /// Events that were published and that a connected client did not hear; counted for each client.
     pub(crate) lost: u64,
     /// Those of them of which the client was not told.
@@ -32,7 +33,7 @@ impl Verdict {
     /// Ends the load. `may`: how often this client may see this user come and go.
     pub(crate) fn of(scene: &mut Scene, may: impl Fn(&Guest, &str) -> (usize, usize)) -> Self {
         scene.settle();
-        let (published, refused) = scene.load.count();
+        let (published, refused) = (scene.load.taken(), scene.load.refused());
         let mut verdict = Self { clients: scene.crowd.listeners.len(), published, refused, ..Self::default() };
         verdict.ghosts = scene.ghosts();
         for listener in &scene.crowd.listeners {
@@ -57,7 +58,7 @@ impl Verdict {
         self.disordered += story.disordered;
         self.gaps += story.gaps;
         self.closed += story.closes.len();
-        let users: std::collections::BTreeSet<&str> = story.changes.iter().map(|change| &*change.user).collect();
+        let users: BTreeSet<&str> = story.changes.iter().map(|change| &*change.user).collect();
         let beyond = users.into_iter().map(|user| {
             let ((came, went), (may_come, may_go)) = (story.count(user), may(&listener.guest, user));
             came.saturating_sub(may_come) + went.saturating_sub(may_go)
@@ -74,6 +75,18 @@ impl Verdict {
         assert!(self.strange.is_empty(), "{:?}", self.strange);
         assert!(self.published > 50, "hardly any load: {self:?}");
         scene.nodes.iter_mut().for_each(|node| node.assert_well());
+    }
+
+    /// The cells that all tables share.
+    pub(crate) fn cells(&self) -> String {
+        let taken = match self.refused.values().sum() {
+            0 => self.published.to_string(),
+            refused @ 1_u64.. => format!("{} (and {refused} not)", self.published),
+        };
+        let (ghosts, false_events) = (self.ghosts as u64, self.false_events as u64);
+        let counts = [self.lost, self.silent, self.doubled, self.disordered, ghosts, false_events, self.gaps];
+        let counts = counts.map(|count| count.to_string()).join(" | ");
+        format!("{} | {taken} | {counts}", self.clients)
     }
 
     pub(crate) fn assert_nothing_lost(&self) {
@@ -109,25 +122,8 @@ impl Row {
     /// What `cargo xtask test faults` looks for.
     pub(crate) fn print(self, verdict: &Verdict) {
         let healed = self.healed.map_or("–".to_owned(), seconds);
-        let taken = match verdict.refused {
-            0 => verdict.published.to_string(),
-            refused => format!("{} (and {refused} not)", verdict.published),
-        };
-        let cells = [
-            self.number.to_owned(),
-            self.fault.to_owned(),
-            verdict.clients.to_string(),
-            taken,
-            verdict.lost.to_string(),
-            verdict.silent.to_string(),
-            verdict.doubled.to_string(),
-            verdict.disordered.to_string(),
-            verdict.ghosts.to_string(),
-            verdict.false_events.to_string(),
-            verdict.gaps.to_string(),
-            healed,
-            self.notes.join("; "),
-        ];
+        let cells = [self.number.to_owned(), self.fault.to_owned(), verdict.cells(), healed, self.notes.join("; ")];
+        println!("not taken, by status: {:?}", verdict.refused);
         println!("fault row: {}", cells.join(" | "));
     }
 }

@@ -1,4 +1,4 @@
-//! A Redis, nodes each behind a relay of its own, clients on all of them, and the numbered load: what every fault befalls.
+//! A Redis, nodes each behind a relay of its own, clients on all of them, and the numbered load: what faults befall.
 
 use std::collections::BTreeSet;
 use std::sync::RwLockReadGuard;
@@ -11,15 +11,17 @@ use super::load::{Load, NEWS, ORDERS, publishes};
 use crate::support::cluster::together;
 use crate::support::http::APPLICATION;
 use crate::support::node::Node;
-use crate::support::redis::Redis;
+use crate::support::redis::{Redis, Reply};
 use crate::support::relay::Relay;
 use crate::support::wait::{LIMIT, until, until_within};
 
-/// A user who is on the first two nodes.
+/// A user who is on the first and on the last node.
 pub(crate) const BOTH: &str = "on both";
 const LOOKERS_ON: usize = 3;
 /// Between two events of a source.
 const PAUSE: Duration = Duration::from_millis(10);
+/// A probe goes out each second, and is late after three; that is looked at each second.
+const NOTICED: Duration = Duration::from_secs(6);
 /// How long an observation that needs no more than an answer may fail to come before it counts as lost.
 const LAST: Duration = Duration::from_secs(15);
 
@@ -29,6 +31,8 @@ pub(crate) struct Scene {
     pub(crate) nodes: Vec<Node>,
     /// To each node, for publishers and clients.
     pub(crate) doors: Vec<Door>,
+    /// To Redis, for who publishes past the nodes.
+    pub(crate) master: Door,
     /// Between each node and Redis.
     pub(crate) relays: Vec<Relay>,
     pub(crate) redis: Redis,
@@ -60,10 +64,16 @@ impl Scene {
 
     /// Nodes and a load, and no clients yet.
     pub(crate) fn unpeopled(nodes: Vec<Node>, redis: Redis) -> Self {
+        Self::with_pauses(nodes, redis, PAUSE)
+    }
+
+    /// The same with so long a pause between two events of a source.
+    pub(crate) fn with_pauses(nodes: Vec<Node>, redis: Redis, pause: Duration) -> Self {
         let doors: Vec<Door> = nodes.iter().map(|node| Door::to(&[node.address])).collect();
-        let load = Load::prepare(doors.clone(), Some(redis.port), PAUSE);
+        let master = Door::to(&[redis.address()]);
+        let load = Load::prepare(doors.clone(), master.clone(), pause);
         let crowd = Crowd::new(load.sources.clone());
-        Self { load, crowd, nodes, doors, relays: Vec::new(), redis, markers: 0, _machine: None }
+        Self { load, crowd, nodes, doors, master, relays: Vec::new(), redis, markers: 0, _machine: None }
     }
 
     /// On each node two members, the one who is on both, and lookers-on; then the load begins.
@@ -75,7 +85,7 @@ impl Scene {
                 user,
                 returns: Returns::Never,
             };
-            let both = (index < 2).then(|| BOTH.to_owned());
+            let both = (index == 0 || index + 1 == self.nodes.len()).then(|| BOTH.to_owned());
             let members = ["ann", "bob"].map(|name| Some(format!("{name} {index}")));
             members.into_iter().chain(both.map(Some)).for_each(|user| self.crowd.admit(guest(user)));
             (0..LOOKERS_ON).for_each(|_| self.crowd.admit(guest(None)));
@@ -85,12 +95,12 @@ impl Scene {
 
     /// Waits until everybody is in and sees everybody, and begins the load.
     pub(crate) fn begin(&mut self) {
-        until("everybody is in", || self.crowd.all_inside().then_some(()));
+        until_within(Duration::from_secs(60), "everybody is in", || self.crowd.all_inside().then_some(()));
         self.mark();
         let present = self.present();
         let sees_all = |listener: &Listener| listener.story().members == present;
         until("everybody sees everybody", || self.crowd.members().all(sees_all).then_some(()));
-        self.crowd.listeners.iter().for_each(|listener| listener.story().changes.clear());
+        self.crowd.forget();
         self.load.begin();
         self.load.run(20);
     }
@@ -105,13 +115,13 @@ impl Scene {
         self.load.sources.len() - 1
     }
 
-    /// How long after `since` everybody who is in, and for whom it is so, had heard an event that was published straight into Redis after
-    /// this call.
-    pub(crate) fn hears_again(&self, since: Instant, who: impl Fn(&Listener) -> bool) -> Duration {
+    /// How long after `since` everybody who is in had heard an event that was published straight into Redis after this
+    /// call.
+    pub(crate) fn hears_again(&self, since: Instant) -> Duration {
         let source = self.past_nodes();
         let aim = self.load.sources[source].next();
         let deaf = |listener: &Listener| listener.story().last(source) < Some(aim);
-        until("events are heard again", || (!self.crowd.inside().any(|it| who(it) && deaf(it))).then_some(()));
+        until("events are heard again", || (!self.crowd.inside().any(deaf)).then_some(()));
         since.elapsed()
     }
 
@@ -126,14 +136,42 @@ impl Scene {
         since.elapsed()
     }
 
+    /// A member more, on this node.
+    pub(crate) fn joins(&mut self, node: usize, user: &str) {
+        let (door, user) = (self.doors[node].clone(), Some(user.to_owned()));
+        self.crowd.admit(Guest { door, channels: vec![NEWS, ORDERS], user, returns: Returns::Never });
+    }
+
+    /// The connections of a user end without a word.
+    pub(crate) fn leaves(&self, user: &str) {
+        let of_user = |listener: &&Listener| listener.guest.user.as_deref() == Some(user);
+        self.crowd.listeners.iter().filter(of_user).for_each(Listener::leave);
+    }
+
+    /// Waits until a node that stops would be removed: at the start, and after an outage of Redis, nobody is.
+    pub(crate) fn until_steady(&self) {
+        until("nodes that stop would be removed", || {
+            let Reply::Text(from) = self.redis.ask(&["HGET", "ff:{0}:g", "nb"]) else { return None };
+            let Reply::Text(now) = self.redis.ask(&["TIME"]).list().swap_remove(0) else { return None };
+            (from.parse::<u64>().unwrap() / 1000 < now.parse().unwrap()).then_some(())
+        });
+    }
+
+    /// The last node is killed, and what was published by it is published by the first.
+    pub(crate) fn kill_last(&mut self) {
+        let mut node = self.nodes.pop().expect("a node");
+        node.kill();
+        self.doors[self.nodes.len()].aim(&[self.nodes[0].address]);
+    }
+
     pub(crate) fn is_on(&self, listener: &Listener, node: usize) -> bool {
         listener.guest.door.pick() == self.doors[node].pick()
     }
 
     /// Waits until the node knows that it has no whole link.
-    pub(crate) fn notices(&self, node: usize, limit: Duration, since: Instant) -> Duration {
+    pub(crate) fn notices(&self, node: usize, since: Instant) -> Duration {
         let down = || (self.nodes[node].metric("fanfare_backplane_up", &[]) == 0.0).then_some(());
-        until_within(limit.saturating_sub(since.elapsed()), "the node notices", down);
+        until_within(NOTICED.saturating_sub(since.elapsed()), "the node notices", down);
         since.elapsed()
     }
 

@@ -19,11 +19,6 @@ impl Message {
         let data = &self.raw["data"];
         data.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| data.clone())
     }
-
-    /// Event and number of an event that carries one; else its data.
-    pub(crate) fn brief(&self) -> String {
-        format!("{} {}", self.event, self.data())
-    }
 }
 
 pub(crate) struct Client {

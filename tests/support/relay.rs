@@ -1,5 +1,5 @@
-//! A TCP relay that counts, listens, can be aimed elsewhere and can break: before a node's link to Redis, or between clients
-//! and nodes.
+//! A TCP relay that counts, listens, can be aimed elsewhere and can break: before a node's link to Redis, or between
+//! clients and nodes.
 
 use std::net::TcpListener as Door;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -20,8 +20,8 @@ pub(crate) enum Way {
     Open,
     /// New connections are refused; those that are there go on.
     Refused,
-    /// Nothing is read and nothing is sent, ends of connections neither; what comes waits and is brought when the way is open
-    /// again. So it is when a network drops everything.
+    /// Nothing is read and nothing is sent, ends of connections neither; what comes waits and is brought when the way is
+    /// open again. So it is when a network drops everything.
     Hole,
     /// Each piece comes later by so much, and no more than so many bytes pass in a second, in each direction.
     Slow {
@@ -118,7 +118,7 @@ impl Relay {
         self.weather.send_modify(|weather| weather.resets += 1);
     }
 
-    /// All connections stay open and bring nothing ever again; new ones are passed on. So it is when a firewall forgets them.
+    /// All connections stay open and bring nothing ever again; new ones are passed on. So it is when a firewall forgets.
     pub(crate) fn deaden(&self) {
         self.weather.send_modify(|weather| weather.deaths += 1);
     }
