@@ -7,6 +7,7 @@ mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod faults;
 mod frames;
 mod gateway_auth;
 mod herd;

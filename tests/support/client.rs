@@ -21,11 +21,6 @@ impl Message {
         let data = &self.raw["data"];
         data.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| data.clone())
     }
-
-    /// Event and number of an event that carries one; else its data.
-    pub(crate) fn brief(&self) -> String {
-        format!("{} {}", self.event, self.data())
-    }
 }
 
 pub(crate) struct Client {
@@ -132,10 +127,7 @@ impl Client {
 
     /// The signature that the application's back end would give.
     pub(crate) fn sign(&self, channel: &str, member: Option<&str>) -> String {
-        let socket = self.id.parse().expect("a socket id of ours");
-        let text = model::auth::channel_text(socket, channel, member);
-        let secret = model::app::Secret::new(self.secret);
-        format!("{}:{}", self.key, model::auth::sign(&secret, text.as_bytes()))
+        signature(self.key, self.secret, &self.id, channel, member)
     }
 
     /// The signature of a sign-in.
@@ -203,6 +195,12 @@ pub(crate) fn close_code(socket: &mut Socket) -> u16 {
             _ => {}
         }
     }
+}
+
+/// The signature that lets this socket into a channel.
+pub(crate) fn signature(key: &str, secret: &str, socket: &str, channel: &str, member: Option<&str>) -> String {
+    let text = model::auth::channel_text(socket.parse().expect("a socket id of ours"), channel, member);
+    format!("{key}:{}", model::auth::sign(&model::app::Secret::new(secret), text.as_bytes()))
 }
 
 fn message(frame: Frame) -> Option<Message> {

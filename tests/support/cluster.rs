@@ -21,8 +21,7 @@ impl Cluster {
     }
 
     pub(crate) fn with(nodes: usize, settings: &[(&str, &str)]) -> Self {
-        let machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        Self { _machine: Some(machine), ..Self::in_company(nodes, settings) }
+        Self { _machine: Some(together()), ..Self::in_company(nodes, settings) }
     }
 
     /// For who holds [`alone`].
@@ -32,6 +31,11 @@ impl Cluster {
         nodes.iter().for_each(Node::wait_ready);
         Self { nodes, redis, _machine: None }
     }
+}
+
+/// Waits until nobody is [`alone`], and keeps others from being it.
+pub(crate) fn together() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until no other cluster runs, and keeps others from starting.

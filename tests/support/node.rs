@@ -70,6 +70,15 @@ impl Node {
         node
     }
 
+    /// As [`Self::start`], with a log that takes nothing.
+    pub(crate) fn with_full_log(redis: &str, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" 2> /dev/full"]).arg(command().get_program());
+        let node = Self::spawn(shell.env("FANFARE_REDIS__URL", redis).envs(SETTINGS).envs(settings.iter().copied()));
+        node.wait_ready();
+        node
+    }
+
     /// As [`Self::start`], without waiting.
     pub(crate) fn launch(redis: &str, settings: &[(&str, &str)]) -> Self {
         Self::spawn(command().env("FANFARE_REDIS__URL", redis).envs(settings.iter().copied()))

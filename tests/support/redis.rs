@@ -1,7 +1,7 @@
 //! A real redis-server of the test's own, and as much of its protocol as the tests ask it with.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
 use super::ports;
@@ -40,10 +40,19 @@ impl Reply {
 
 impl Redis {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more words of its command line.
+    pub(crate) fn with(words: &[&str]) -> Self {
         let port = ports::free();
-        let redis = Self { port, process: serve(port) };
+        let redis = Self { port, process: serve(port, words) };
         redis.wait();
         redis
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,7 +70,7 @@ impl Redis {
     /// Comes back on the same port, with nothing in it.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = serve(self.port);
+        self.process = serve(self.port, &[]);
         self.wait();
     }
 
@@ -88,9 +97,10 @@ impl Redis {
     }
 }
 
-fn serve(port: u16) -> Process {
+fn serve(port: u16, words: &[&str]) -> Process {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]).arg(port.to_string());
+    command.args(words);
     Process::spawn("redis-server", &mut command)
 }
 

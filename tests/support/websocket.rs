@@ -44,11 +44,7 @@ impl Socket {
     pub(crate) fn open_with(to: SocketAddr, path: &str, headers: &str) -> Result<Self, u16> {
         let mut stream = TcpStream::connect(to).map_err(|_| 0u16)?;
         stream.set_nodelay(true).unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             {headers}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).map_err(|_| 0u16)?;
+        stream.write_all(upgrade(to, path, headers).as_bytes()).map_err(|_| 0u16)?;
         let mut socket = Self { stream, bytes: Vec::new(), answers: true, limit: LIMIT };
         loop {
             if let Some(end) = socket.bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -118,7 +114,7 @@ impl Socket {
     /// When none comes within the limit.
     pub(crate) fn next(&mut self) -> Frame {
         loop {
-            while let Some((opcode, payload)) = self.take() {
+            while let Some((opcode, payload)) = take(&mut self.bytes) {
                 match opcode {
                     TEXT => return Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
                     PING if !self.answers => {}
@@ -154,27 +150,6 @@ impl Socket {
         ended
     }
 
-    fn take(&mut self) -> Option<(u8, Vec<u8>)> {
-        let [first, second, ..] = self.bytes[..] else { return None };
-        assert!(
-            first & 0x70 == 0 && second & 0x80 == 0,
-            "a frame with reserved bits or a mask: {first:#x} {second:#x}"
-        );
-        assert!(first & 0x80 != 0, "the server sent a fragment");
-        let number = |range: std::ops::Range<usize>| -> Option<usize> {
-            let bytes = self.bytes.get(range)?;
-            Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
-        };
-        let (start, length) = match second {
-            126 => (4, number(2..4)?),
-            127 => (10, number(2..10)?),
-            short => (2, usize::from(short)),
-        };
-        let payload = self.bytes.get(start..start + length)?.to_vec();
-        self.bytes.drain(..start + length);
-        Some((first & 0x0f, payload))
-    }
-
     /// False at the end of the line.
     fn read_more(&mut self) -> bool {
         let start = Instant::now();
@@ -195,6 +170,33 @@ impl Socket {
             }
         }
     }
+}
+
+/// The request for an upgrade; more headers each with its line's end.
+pub(crate) fn upgrade(to: SocketAddr, path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         {headers}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// Takes a server's frame out of what was read, if a whole one is there: opcode and payload.
+pub(crate) fn take(read: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let [first, second, ..] = read[..] else { return None };
+    assert!(first & 0x70 == 0 && second & 0x80 == 0, "a frame with reserved bits or a mask: {first:#x} {second:#x}");
+    assert!(first & 0x80 != 0, "the server sent a fragment");
+    let number = |range: std::ops::Range<usize>| -> Option<usize> {
+        let bytes = read.get(range)?;
+        Some(bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+    };
+    let (start, length) = match second {
+        126 => (4, number(2..4)?),
+        127 => (10, number(2..10)?),
+        short => (2, usize::from(short)),
+    };
+    let payload = read.get(start..start + length)?.to_vec();
+    read.drain(..start + length);
+    Some((first & 0x0f, payload))
 }
 
 /// A client's frame.
