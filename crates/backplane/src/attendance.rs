@@ -8,12 +8,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Member, Roster, UserId};
+use model::{Access, ChannelKind, Member, Roster, UserId};
 
 use crate::roster::{Change, Known, Mirror, Operation, Renewal, Snapshot, Version};
 
 /// A channel's keys are renewed this often while somebody of this node is present; they expire after a day.
 const REFRESH_EVERY: Duration = Duration::from_secs(3_600);
+
+/// A roster is compared with the store's this often, whatever was heard: what the store lost by itself, or a message that never came,
+/// is wrong no longer. Spread, as all channels are read at once after a cut. Of the channels of users there is one a user who is
+/// signed in, and little to be wrong.
+const REREAD_EVERY: Duration = Duration::from_secs(45);
+const REREAD_USERS_EVERY: Duration = Duration::from_secs(600);
+const REREAD_SPREAD_MS: u64 = 15_000;
+
+/// Where the store lost users of this node, it lost others' too: for so long nobody is taken for gone by comparing.
+const LOSS_HOLD: Duration = Duration::from_secs(7);
 
 /// Whether the store has a user for this node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,9 +84,17 @@ pub(crate) struct Attendance {
     roster_failed: bool,
     /// When an enter last renewed the keys.
     refreshed: Option<Instant>,
+    /// When the store is asked for the roster although nothing seems to be missing.
+    reread_at: Option<Instant>,
+    is_of_user: bool,
 }
 
 impl Attendance {
+    /// On a channel of this kind.
+    pub(crate) fn on(kind: ChannelKind) -> Self {
+        Self { is_of_user: kind.access == Access::User, ..Self::default() }
+    }
+
     /// A subscription asks for this user.
     pub(crate) fn expect(&mut self, member: &Member, members_max: u32, grace: Duration) {
         let local = self.locals.entry(member.id.clone()).or_insert_with(|| Local {
@@ -230,7 +248,8 @@ impl Attendance {
 
     /// The roster, when it has to be asked for: something is missing, or a comparison is due again. Counts as sent.
     pub(crate) fn next_roster(&mut self, now: Instant) -> Option<Operation> {
-        let due = !self.mirror.current || self.mirror.compare_again.is_some_and(|at| at <= now);
+        let again = [self.mirror.compare_again, self.reread_at].into_iter().flatten().any(|at| at <= now);
+        let due = !self.mirror.current || again;
         if !due || self.mirror.awaited > 0 || self.roster_failed {
             return None;
         }
@@ -329,6 +348,7 @@ impl Attendance {
         let hold = self.mirror.hold;
         let awaited = self.mirror.awaited;
         self.mirror = Mirror { hold, awaited, void: awaited > 0, ..Mirror::default() };
+        self.reread_at = None;
     }
 
     /// The link is gone: messages were missed, and no answer to anything under way will come.
@@ -354,21 +374,26 @@ impl Attendance {
     }
 
     fn compare(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Change> {
-        let named: HashSet<_> = snapshot.users.iter().map(|(user, _)| user.clone()).collect();
-        let locals = &self.locals;
-        let before = self.mirror.at.clone();
-        let changes =
-            self.mirror.compare(now, snapshot, |user| locals.get(user).is_some_and(|local| local.sockets > 0));
-        if self.mirror.at != before {
-            for (user, local) in &mut self.locals {
-                // The store lost him, or the snapshot is older than his enter: entering again changes nothing then.
-                if local.under_way.is_none() && !named.contains(user) {
-                    local.registered = Registered::No;
-                }
-            }
-            self.locals.retain(|_, local| !local.is_over());
+        let spread = Duration::from_millis(snapshot.version.number % REREAD_SPREAD_MS);
+        let every = if self.is_of_user { REREAD_USERS_EVERY } else { REREAD_EVERY };
+        self.reread_at = Some(now + every + spread);
+        if self.mirror.is_stale(&snapshot.version) {
+            self.mirror.current = false;
+            return Vec::new();
         }
-        changes
+        let named: HashSet<_> = snapshot.users.iter().map(|(user, _)| user.clone()).collect();
+        for (user, local) in &mut self.locals {
+            // The store lost him, or the snapshot is older than his enter: entering again changes nothing then.
+            if local.under_way.is_none() && !named.contains(user) {
+                if local.registered == Registered::Yes && local.sockets > 0 {
+                    self.mirror.hold = self.mirror.hold.max(Some(now + LOSS_HOLD));
+                }
+                local.registered = Registered::No;
+            }
+        }
+        self.locals.retain(|_, local| !local.is_over());
+        let locals = &self.locals;
+        self.mirror.compare(now, snapshot, |user| locals.get(user).is_some_and(|local| local.sockets > 0))
     }
 
     fn forget_if_over(&mut self, user: &UserId) -> bool {

@@ -184,13 +184,9 @@ impl Mirror {
         heard_more || shown_more
     }
 
-    /// Compares with a snapshot. `stays` names users who are not removed by a comparison.
+    /// Compares with a snapshot that is not stale. `stays` names users who are not removed by a comparison.
     pub(crate) fn compare(&mut self, now: Instant, snapshot: Snapshot, stays: impl Fn(&UserId) -> bool) -> Vec<Change> {
         if self.covers(&snapshot.version) && self.compare_again.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        if self.is_stale(&snapshot.version) {
-            self.current = false;
             return Vec::new();
         }
         let fresh: HashMap<_, _> = snapshot.users.into_iter().collect();

@@ -151,10 +151,10 @@ impl Topics {
         let link_up = self.link_up;
         let Some(topic) = self.topic(id) else { return };
         if ask.roster {
-            topic.attendance.get_or_insert_default();
+            topic.attend();
         }
         let user = ask.member.as_ref().map(|asked| {
-            topic.attendance.get_or_insert_default().expect(&asked.member, asked.members_max, asked.grace);
+            topic.attend().expect(&asked.member, asked.members_max, asked.grace);
             asked.member.id.clone()
         });
         let log = ask.log.map(|wanted| {

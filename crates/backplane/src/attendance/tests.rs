@@ -191,7 +191,7 @@ fn after_lost_data_removals_wait_for_the_others_to_come_back() {
     assert_eq!(story.attendance.next_roster(story.now), None);
     story.pass(1);
     assert_eq!(story.roster(version("f", 4), &["ann", "bob"]).unwrap(), ["-gone"]);
-    story.pass(60);
+    story.pass(40);
     assert_eq!(story.attendance.next_roster(story.now), None);
 }
 
@@ -241,4 +241,20 @@ fn keys_are_renewed_once_an_hour() {
     story.pass(1);
     assert!(story.attendance.next_refresh(story.now).is_some());
     assert_eq!(story.attendance.next_refresh(story.now), None);
+}
+
+#[test]
+fn what_the_store_lost_by_itself_is_found_within_a_minute_and_nobody_is_taken_for_gone_for_it() {
+    for (at_last, told) in [(&["ann", "bob"][..], &[][..]), (&["ann"], &["-bob"])] {
+        let mut story = Story::with(&["bob"]);
+        assert_eq!(story.attendance.next_roster(story.now), None);
+        story.pass(60);
+        // All of the channel is gone there; its version began anew, above all of before.
+        assert_eq!(story.roster(version("e", 500), &[]), Some(Vec::new()), "read although nothing seems to be missing");
+        assert!(story.enters("ann").is_some(), "told again");
+        assert_eq!(story.entered("ann", version("e", 501), None), [""; 0]);
+        assert_eq!(story.joined(version("e", 502), "bob"), [""; 0], "bob's node tells of him too");
+        story.pass(LOSS_HOLD.as_secs());
+        assert_eq!(story.roster(version("e", 503), at_last).unwrap(), told);
+    }
 }

@@ -380,9 +380,12 @@ impl<'a> Probes<'a> {
     /// Goes on until the link's state is what is asked for. The error: why the link is lost.
     async fn until(&mut self, is: impl Fn(State) -> bool) -> Result<State, String> {
         loop {
+            let limit = self.supervisor.settings.probe_timeout;
+            let late_at = self.under_way.front().map(|(_, sent)| *sent + limit).filter(|at| *at > Instant::now());
             let due = tokio::select! {
                 _ = self.ticks.tick() => true,
                 _ = self.pulse.changed() => false,
+                () = tokio::time::sleep_until(late_at.unwrap_or_else(Instant::now).into()), if late_at.is_some() => false,
             };
             let (heard, stale) = {
                 let pulse = self.pulse.borrow_and_update();
@@ -395,7 +398,6 @@ impl<'a> Probes<'a> {
                 self.under_way.pop_front();
             }
             let (now, supervisor) = (Instant::now(), self.supervisor);
-            let limit = supervisor.settings.probe_timeout;
             let state = match self.under_way.front().is_some_and(|(_, sent)| now - *sent >= limit) {
                 true => State::Late,
                 false if stale => State::Stale,

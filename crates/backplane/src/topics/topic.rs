@@ -71,6 +71,12 @@ impl Topic {
         }
     }
 
+    /// Its attendance, which it has from here on.
+    pub(super) fn attend(&mut self) -> &mut Attendance {
+        let kind = self.channel.name.kind();
+        self.attendance.get_or_insert_with(|| Box::new(Attendance::on(kind)))
+    }
+
     pub(super) fn is_unwanted(&self) -> bool {
         self.workers == 0 && self.waiting.is_empty()
     }

@@ -25,6 +25,8 @@ if registered == 1 and redis.call('HINCRBY', users, user, 1) == 1 then
   epoch, number = emit(ac, 'joined', user, info)
   added = 1
 else
+  -- It may have been evicted alone.
+  redis.call('HSETNX', infos, user, info)
   refresh(ac)
 end
 local answer = {'OK', epoch, number, added, removals_in(clock())}
