@@ -23,9 +23,10 @@ fn rule(text: &str) -> Result<HistoryRule, String> {
         return Err(wrong("has not three parts"));
     };
     let number = |text: &str, max: u64| text.parse().ok().filter(|number| (1..=max).contains(number));
-    let size = number(size, SIZE_MAX.into()).ok_or_else(|| wrong(&format!("keeps not 1 to {SIZE_MAX} events")))?;
-    let seconds =
-        number(seconds, SECONDS_MAX).ok_or_else(|| wrong(&format!("keeps not for 1 to {SECONDS_MAX} seconds")))?;
+    let size =
+        number(size, SIZE_MAX.into()).ok_or_else(|| wrong(&format!("has no number of events from 1 to {SIZE_MAX}")))?;
+    let seconds = number(seconds, SECONDS_MAX)
+        .ok_or_else(|| wrong(&format!("has no number of seconds from 1 to {SECONDS_MAX}")))?;
     let depth = HistoryDepth { size: size as u32, ttl: Duration::from_secs(seconds) };
     Ok(HistoryRule { pattern: pattern.into(), depth })
 }
