@@ -378,7 +378,7 @@ impl Attendance {
         let every = if self.is_of_user { REREAD_USERS_EVERY } else { REREAD_EVERY };
         self.reread_at = Some(now + every + spread);
         if self.mirror.is_stale(&snapshot.version) {
-            self.mirror.current = false;
+            // Nothing that is shown is wrong for that; what was missing before is still missing.
             return Vec::new();
         }
         let named: HashSet<_> = snapshot.users.iter().map(|(user, _)| user.clone()).collect();

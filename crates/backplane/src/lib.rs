@@ -106,6 +106,15 @@ pub struct Standing {
     pub missed: Vec<Arc<Event>>,
     /// Where he stands when he was told that. Behind the last of `missed` where some of it was not for him.
     pub end: Position,
+    /// Bytes that `missed` keeps in memory beyond what others who came with him keep.
+    pub weight: usize,
+}
+
+impl Standing {
+    /// What he missed is lost to him.
+    pub fn lose(&mut self) {
+        (self.position, self.recovered, self.missed, self.weight) = (self.end.clone(), Some(false), Vec::new(), 0);
+    }
 }
 
 /// What a newcomer to a cache channel is given.

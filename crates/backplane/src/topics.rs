@@ -15,7 +15,7 @@ use model::{Broadcast, ChannelKey, Delivery, Reason, UserId};
 
 use crate::roster::{About, Change, Operation, Renewal, Snapshot, Version};
 use crate::{Ask, Cached, Item, Workers};
-use log::Reading;
+use log::{Log, Reading};
 use occupancy::Occupancy;
 pub(crate) use topic::Heard;
 use topic::{State, Topic, Waiting};
@@ -158,7 +158,8 @@ impl Topics {
             asked.member.id.clone()
         });
         let log = ask.log.map(|wanted| {
-            let log = topic.log.get_or_insert_default();
+            let is_occupied = topic.workers != 0;
+            let log = topic.log.get_or_insert_with(|| Box::new(if is_occupied { Log::late() } else { Log::default() }));
             log.set_cache(wanted.cache_ttl);
             (wanted.resume, log.readings())
         });
@@ -624,6 +625,16 @@ impl Topics {
         let before = topic.workers;
         let (mut users, mut missed, mut behind) = (Vec::new(), false, false);
         for waiting in std::mem::take(&mut topic.waiting) {
+            let is_ready = match (&waiting.user, &topic.attendance) {
+                (Some(user), attendance) => attendance.as_ref().is_some_and(|attendance| attendance.may_admit(user)),
+                (None, Some(attendance)) => !waiting.roster || attendance.is_current(),
+                (None, None) => true,
+            };
+            if !is_ready {
+                users.extend(waiting.user.clone());
+                topic.waiting.push(waiting);
+                continue;
+            }
             let standing = match (&waiting.resume, topic.log.as_mut()) {
                 (Some((resume, asked)), Some(log)) => match log.stand(resume, *asked) {
                     Some(standing) => Some(Box::new(standing)),
@@ -635,26 +646,16 @@ impl Topics {
                 },
                 _ => None,
             };
-            let roster = match (&waiting.user, topic.attendance.as_mut()) {
-                (Some(user), Some(attendance)) if attendance.may_admit(user) => {
-                    attendance.admit(user);
-                    Some(attendance.roster())
-                }
-                (Some(user), _) => {
-                    users.push(user.clone());
-                    topic.waiting.push(waiting);
-                    continue;
-                }
-                (None, Some(attendance)) if waiting.roster => {
-                    if !attendance.is_current() {
-                        topic.waiting.push(waiting);
-                        continue;
-                    }
-                    Some(attendance.roster())
-                }
-                (None, _) => None,
+            if let (Some(user), Some(attendance)) = (&waiting.user, topic.attendance.as_mut()) {
+                attendance.admit(user);
+            }
+            let shows = waiting.user.is_some() || waiting.roster;
+            let roster = topic.attendance.as_ref().filter(|_| shows).map(|attendance| attendance.roster());
+            let is_back = standing.as_ref().is_some_and(|standing| standing.recovered == Some(true));
+            let (cached, miss) = match topic.log.as_mut() {
+                Some(log) if !is_back => log.give(now),
+                _ => (Cached::Never, false),
             };
-            let (cached, miss) = topic.log.as_mut().map_or((Cached::Never, false), |log| log.give(now));
             missed |= miss;
             topic.workers |= 1 << waiting.worker;
             let item = Item::Admit {

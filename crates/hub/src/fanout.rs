@@ -40,6 +40,14 @@ impl Budget {
         }
     }
 
+    /// So many events were told to one connection alone.
+    fn look_after(&mut self, told: usize) {
+        if told > 0 {
+            self.writes += 1;
+            self.late = self.began.elapsed() >= TURN_MAX;
+        }
+    }
+
     fn is_spent(&self) -> bool {
         self.late || self.writes >= WRITES_MAX
     }
@@ -73,10 +81,11 @@ impl Shard {
             return;
         }
         while let Some(item) = self.backlog.pop_front() {
+            let cost = inbox::cost(&item);
             let (channel, queued) = match item {
                 Item::Deliver(delivery) => (delivery.channel.clone(), Queued::Deliver(delivery)),
                 Item::Admit { channel, subscription, roster, cached, standing, logged, count } => {
-                    self.freed += inbox::ITEM_BYTES;
+                    self.freed += cost;
                     let SubscriptionRef { slot, generation } = subscription;
                     (channel, Queued::Admit { slot, generation, roster, cached, standing, logged, count: Some(count) })
                 }
@@ -139,8 +148,9 @@ impl Shard {
             if channel.cursor.is_some() && !self.walk(&mut channel, budget) {
                 break true;
             }
-            if !self.take_next(&mut channel) {
-                break false;
+            match self.take_next(&mut channel) {
+                Some(told) => budget.look_after(told),
+                None => break false,
             }
             if budget.is_spent() {
                 break true;
@@ -159,12 +169,12 @@ impl Shard {
         more
     }
 
-    /// Begins the next batch, or answers the next question. False when nothing waits.
-    fn take_next(&mut self, channel: &mut Channel) -> bool {
-        match channel.queue.pop_front() {
-            None => return false,
-            Some(Queued::Deliver(first)) => self.begin(channel, first),
-            Some(Queued::Admit { slot, generation, roster, cached, standing, logged, count }) => {
+    /// Begins the next batch, or answers the next question; then how many events that took. `None` when nothing waits.
+    fn take_next(&mut self, channel: &mut Channel) -> Option<usize> {
+        let mut told = 0;
+        match channel.queue.pop_front()? {
+            Queued::Deliver(first) => self.begin(channel, first),
+            Queued::Admit { slot, generation, roster, cached, standing, logged, count } => {
                 if let Some(count) = count {
                     channel.listed = true;
                     channel.sure = true;
@@ -172,19 +182,20 @@ impl Shard {
                     channel.count_into(count);
                 }
                 channel.roster = roster.or(channel.roster.take());
+                told = standing.as_ref().map_or(0, |standing| standing.missed.len());
                 self.admit(channel, SubscriptionRef { slot, generation }, standing, cached);
             }
-            Some(Queued::Refuse { slot, generation, refusal }) => {
+            Queued::Refuse { slot, generation, refusal } => {
                 self.refuse_pending(channel, SubscriptionRef { slot, generation }, &refusal);
             }
-            Some(Queued::Repeat { slot, generation, tag }) => {
+            Queued::Repeat { slot, generation, tag } => {
                 self.repeat_success(channel, SubscriptionRef { slot, generation }, &tag);
             }
-            Some(Queued::Watch { slot, generation }) => {
+            Queued::Watch { slot, generation } => {
                 channel.let_in(slot, generation);
             }
         }
-        true
+        Some(told)
     }
 
     /// Puts a cursor on the channel, over as many messages as stand together.

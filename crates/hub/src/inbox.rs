@@ -38,9 +38,15 @@ impl Inbox {
     }
 
     /// Never waits.
-    pub(crate) fn push(&self, item: Item) {
-        let cost = cost(&item);
+    pub(crate) fn push(&self, mut item: Item) {
         let mut queue = self.lock();
+        if let Item::Admit { standing: Some(standing), .. } = &mut item
+            && queue.bytes.saturating_add(standing.weight) > self.bytes_max.saturating_mul(2)
+        {
+            // He is let in all the same.
+            standing.lose();
+        }
+        let cost = cost(&item);
         let limit = match &item {
             Item::Deliver(delivery) if matches!(delivery.broadcast, Broadcast::Event(_)) => self.bytes_max,
             Item::Deliver(_) => self.bytes_max.saturating_mul(2),
@@ -112,6 +118,7 @@ impl Queue {
 pub(crate) fn cost(item: &Item) -> usize {
     match item {
         Item::Deliver(delivery) => delivery.bytes(),
+        Item::Admit { standing: Some(standing), .. } => ITEM_BYTES + standing.weight,
         _ => ITEM_BYTES,
     }
 }

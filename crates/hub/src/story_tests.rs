@@ -600,7 +600,7 @@ fn who_comes_back_is_told_what_it_missed_between_its_success_and_the_rest() {
     story.say(&back, "&log");
     let at = |offset| Position { epoch: "e".into(), offset };
     let missed = [6, 7].map(|offset| Arc::new(numbered(offset))).to_vec();
-    let standing = Standing { position: at(5), recovered: Some(true), missed, end: at(8) };
+    let standing = Standing { position: at(5), recovered: Some(true), missed, end: at(8), weight: 0 };
     story.deliver("log", Broadcast::Event(numbered(8)));
     story.admit_logged(Some(standing));
     story.deliver("log", Broadcast::Event(numbered(9)));
@@ -617,12 +617,12 @@ fn who_comes_back_is_told_what_it_missed_between_its_success_and_the_rest() {
 
 #[test]
 fn what_does_not_fit_is_not_recovered() {
-    let mut story = Story::with(OnGap::Notice, 400);
+    let mut story = Story::with(OnGap::Notice, 60);
     let mut back = story.connect();
     story.say(&back, "&cache-log");
     let at = |offset| Position { epoch: "e".into(), offset };
     let missed = (1..9).map(|offset| Arc::new(numbered(offset))).collect();
-    story.admit_logged(Some(Standing { position: at(0), recovered: Some(true), missed, end: at(8) }));
+    story.admit_logged(Some(Standing { position: at(0), recovered: Some(true), missed, end: at(8), weight: 0 }));
     story.turn_all();
     assert_eq!(back.heard(), words(&["+cache-log@8?"]));
 }

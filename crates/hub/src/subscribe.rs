@@ -6,11 +6,10 @@
 //! is up.
 
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::time::Duration;
 
 use backplane::{Ask, AskLog, AskMember, Cached, LinkStatus, Standing, SubscriptionRef};
-use model::{Access, Broadcast, ChannelKey, ChannelKind, ChannelName, Encoding, Event, Member, Notice, Position};
+use model::{Access, Broadcast, ChannelKey, ChannelKind, ChannelName, Encoding, Event, Member, Notice};
 use model::{App, AppLimits, Proof, Reason, Refusal, Resume, Tag, View, auth};
 
 use crate::channel::{Channel, Entry, Queued};
@@ -172,56 +171,58 @@ impl Shard {
             return self.note_signed_in(&connection);
         }
         let tag = take_tag(&connection, channel, slot);
-        let standing = standing.map(|standing| self.fit(&connection, *standing));
-        match standing.as_ref().and_then(|standing| standing.recovered) {
+        let (standing, missed) = match standing {
+            Some(standing) => {
+                let (standing, missed) = self.spell_missed(&connection, channel, encoding, *standing);
+                (Some(standing), missed)
+            }
+            None => (None, Vec::new()),
+        };
+        let recovered = standing.as_ref().and_then(|standing| standing.recovered);
+        match recovered {
             Some(true) => connection.stats.recovered.add(1),
             Some(false) => connection.stats.not_recovered.add(1),
             None => {}
         }
         self.tell_subscribed(&connection, channel, standing.as_ref(), &tag);
-        match standing {
-            Some(Standing { recovered: Some(true), missed, end, .. }) => {
-                self.tell_missed(&connection, channel, encoding, &missed, &end);
-            }
-            _ => self.tell_cached(&connection, channel, encoding, cached),
+        if recovered != Some(true) {
+            return self.tell_cached(&connection, channel, encoding, cached);
+        }
+        connection.stats.delivered.add(standing.map_or(0, |standing| standing.missed.len() as u64));
+        if !missed.is_empty() {
+            self.send_frames(&connection, missed);
         }
     }
 
-    /// What was missed is told only where it has room: who was away for too long must not be closed as slow for it.
-    fn fit(&self, connection: &Connection, standing: Standing) -> Standing {
-        let bytes: usize = standing.missed.iter().map(|event| event.bytes()).sum();
-        if connection.waiting() + bytes <= self.shared.outbox_max {
-            return standing;
-        }
-        let end = standing.end;
-        Standing { position: end.clone(), recovered: Some(false), missed: Vec::new(), end }
-    }
-
-    /// All that who came back has missed, in one write.
-    fn tell_missed(
-        &mut self,
-        connection: &Rc<Connection>,
+    /// The frames of all that who came back has missed, for one write. What has no room is lost to him: who was away for too long
+    /// must not be closed as slow for it.
+    fn spell_missed(
+        &self,
+        connection: &Connection,
         channel: &Channel,
         encoding: Encoding,
-        missed: &[Arc<Event>],
-        end: &Position,
-    ) {
+        mut standing: Standing,
+    ) -> (Standing, Vec<u8>) {
         let name = &channel.key.name;
         let (mut frames, mut payload) = (Vec::new(), Vec::new());
-        for event in missed {
+        for event in &standing.missed {
             payload.clear();
             let broadcast = Broadcast::Event(Event::clone(event));
             connection.dialect.broadcast(encoding, name.as_str(), &broadcast, &mut payload);
             connection.framing.message(&payload, &mut frames);
         }
-        connection.stats.delivered.add(missed.len() as u64);
-        if missed.last().and_then(|event| event.position.as_ref()) != Some(end) {
+        let last = standing.missed.last().and_then(|event| event.position.as_ref());
+        if last.unwrap_or(&standing.position) != &standing.end {
             payload.clear();
-            let notice = Notice::Position { channel: name, position: end };
+            let notice = Notice::Position { channel: name, position: &standing.end };
             connection.dialect.notice(&connection.state.get(), &notice, &mut payload);
             connection.framing.message(&payload, &mut frames);
         }
-        self.send_frames(connection, frames);
+        if connection.waiting() + frames.len() > self.shared.outbox_max {
+            standing.lose();
+            frames.clear();
+        }
+        (standing, frames)
     }
 
     fn tell_subscribed(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use model::{ChannelKey, Event, HistoryDepth, Position};
 
-use crate::topics::log::Reading;
+use crate::topics::log::{HELD_BYTES_MAX, Reading};
 use crate::{Page, PageFrom, PageRead};
 
 pub(super) struct Histories {
@@ -57,6 +57,7 @@ impl Histories {
         let kept = self.of(now, channel);
         let after = after.unwrap_or(kept.top.saturating_sub(1));
         let entries = kept.young(now).filter(|(event, _)| offset(event) > after);
+        let entries = entries.map(|(event, age)| (event.clone(), age));
         Reading { entries: entries.collect(), top: Position { epoch, offset: kept.top }, noted: None }
     }
 
@@ -64,14 +65,22 @@ impl Histories {
         let Some(kept) = self.channels.get(channel) else { return PageRead::default() };
         let limit = page.limit as usize;
         let young = kept.young(now);
-        let events = match page.from {
+        let fitting: Vec<_> = match page.from {
             PageFrom::After(after) => young.filter(|(event, _)| offset(event) > after).take(limit).collect(),
             PageFrom::Before(before) => {
-                let fits = |(event, _): &(Event, Duration)| before.is_none_or(|before| offset(event) < before);
+                let fits = |(event, _): &(&Event, Duration)| before.is_none_or(|before| offset(event) < before);
                 young.rev().filter(fits).take(limit).collect()
             }
         };
-        PageRead { top: Some(Position { epoch: self.epoch.clone(), offset: kept.top }), events, cut: false }
+        let mut bytes = 0;
+        let fit = fitting.iter().take_while(|(event, _)| {
+            bytes += event.bytes();
+            bytes <= HELD_BYTES_MAX
+        });
+        let fit = fit.count().max(1).min(fitting.len());
+        let events = fitting[..fit].iter().map(|(event, age)| (Event::clone(event), *age)).collect();
+        let top = Some(Position { epoch: self.epoch.clone(), offset: kept.top });
+        PageRead { top, events, cut: fit < fitting.len() }
     }
 
     /// Forgets what is too old, and channels of which nothing is left and that nobody listens to.
@@ -86,9 +95,9 @@ impl Histories {
 
 impl Kept {
     /// With their ages, the oldest first.
-    fn young(&self, now: Instant) -> impl DoubleEndedIterator<Item = (Event, Duration)> {
+    fn young(&self, now: Instant) -> impl DoubleEndedIterator<Item = (&Event, Duration)> {
         let aged = self.events.iter().map(move |(event, at)| (event, now.duration_since(*at)));
-        aged.filter(|(_, age)| *age < self.ttl).map(|(event, age)| (event.clone(), age))
+        aged.filter(|(_, age)| *age < self.ttl)
     }
 }
 

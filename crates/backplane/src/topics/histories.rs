@@ -22,10 +22,11 @@ impl Topics {
         self.in_hand = (self.in_hand + after).saturating_sub(before);
         self.heard.count(figures);
         self.broadcast_all(id, told);
+        if owes {
+            self.tell_store(now, id, Who::Nobody);
+        }
         if is_waited_for {
             self.settle(now, id);
-        } else if owes {
-            self.tell_store(now, id, Who::Nobody);
         }
         if after > 0 {
             self.shed_histories(now, id);
@@ -52,6 +53,9 @@ impl Topics {
         log.retry(now, &mut told);
         self.in_hand += log.in_hand();
         self.broadcast_all(id, told);
+        if self.topic(id).is_some_and(|topic| topic.waiting.iter().any(|waiting| waiting.resume.is_some())) {
+            self.settle(now, id);
+        }
     }
 
     /// Where all histories together have too much, this one gives up what it has.

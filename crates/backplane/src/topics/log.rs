@@ -55,7 +55,10 @@ pub(crate) struct Log {
     cache: Option<Cache>,
     /// What was heard before this node knows where it stands.
     ahead: Option<Position>,
-    /// How far subscribers were told. `None`: nobody is in yet.
+    /// Others were in before the channel kept anything here.
+    is_late: bool,
+    /// How far subscribers were told. `None`: nobody is in yet, or nothing was told with a number. Number 0 is that of a store that could
+    /// not count, and of who was late: it is above nothing and below everything.
     at: Option<Position>,
     /// The link was lost at `at`: what came behind it is asked for first.
     cut: bool,
@@ -77,6 +80,8 @@ pub(crate) struct Log {
     held_since: Option<Instant>,
     recent: Recent,
     under_way: bool,
+    /// What is under way was asked before the channel was left.
+    void: bool,
     failed: bool,
     read_at: Option<Instant>,
     figures: Figures,
@@ -89,6 +94,11 @@ impl Log {
             (Some(cache), Some(ttl)) => cache.ttl = ttl,
             (cache, ttl) => *cache = ttl.map(Cache::new),
         }
+    }
+
+    /// Of a channel that others are in already.
+    pub(crate) fn late() -> Self {
+        Self { is_late: true, ..Self::default() }
     }
 
     /// Newcomers may be admitted.
@@ -132,7 +142,7 @@ impl Log {
     pub(crate) fn hear(&mut self, now: Instant, event: Event, out: &mut Vec<Broadcast>) {
         if self.cut && !self.gave_up {
             self.hold(now, event, out);
-        } else if self.at.is_some() {
+        } else if self.at.is_some() || self.is_late {
             self.tell(now, event, out);
         } else if let Some(position) = &event.position {
             // Nobody is in: only where the channel stands matters.
@@ -145,7 +155,11 @@ impl Log {
 
     /// The store answered; what subscribers are told now.
     pub(crate) fn answered(&mut self, now: Instant, reading: Reading, out: &mut Vec<Broadcast>) {
-        (self.under_way, self.read_at) = (false, Some(now));
+        self.under_way = false;
+        if std::mem::take(&mut self.void) {
+            return;
+        }
+        self.read_at = Some(now);
         self.noted = self.noted.max(reading.noted);
         match self.at.clone() {
             None => self.begin(now, &reading),
@@ -158,7 +172,12 @@ impl Log {
     fn begin(&mut self, now: Instant, reading: &Reading) {
         let ahead = self.ahead.take().filter(|ahead| ahead.epoch == reading.top.epoch);
         let fresh = ahead.as_ref().is_none_or(|ahead| ahead.offset < reading.top.offset);
-        let at = ahead.filter(|_| !fresh).unwrap_or_else(|| reading.top.clone());
+        let at = match ahead.filter(|_| !fresh) {
+            Some(ahead) => ahead,
+            // What is on its way here must be told to those who are in: it passes for new until the first number is heard.
+            None if self.is_late => Position { offset: 0, ..reading.top.clone() },
+            None => reading.top.clone(),
+        };
         if fresh && let (Some(cache), Some((event, age))) = (&mut self.cache, reading.entries.last()) {
             cache.keep(now, event, *age);
         }
@@ -172,15 +191,22 @@ impl Log {
     fn repair(&mut self, now: Instant, at: &Position, reading: Reading, out: &mut Vec<Broadcast>) {
         let Reading { top, entries, .. } = reading;
         let same = at.epoch == top.epoch && at.offset > 0;
-        // Number 0 is that of a store that could not count. All of another epoch was said since.
-        let behind = |event: &Event| {
+        // What is held follows in the order in which it was heard.
+        let mut held = self.held.iter().filter_map(|event| event.position.as_ref());
+        let first_held = held.find(|position| position.epoch == top.epoch).map(|position| position.offset);
+        // All of another epoch was said since.
+        let is_missed = |event: &Event| {
             let position = event.position.as_ref().filter(|position| position.epoch == top.epoch);
-            position.is_some_and(|position| at.offset > 0 && position.offset > at.offset)
+            position.is_some_and(|position| {
+                at.offset > 0 && position.offset > at.offset && first_held.is_none_or(|held| position.offset < held)
+            })
         };
-        let missed: Vec<_> = entries.into_iter().filter(|(event, _)| behind(event)).collect();
-        let all =
-            same && !std::mem::take(&mut self.gave_up) && missed.len() as u64 == top.offset.saturating_sub(at.offset);
-        if !all || self.whispered || self.noted.is_some() {
+        let missed: Vec<_> = entries.into_iter().filter(|(event, _)| is_missed(event)).collect();
+        let last = first_held.map_or(top.offset, |held| held - 1);
+        let all = same && last.checked_sub(at.offset) == Some(missed.len() as u64);
+        // It may have gone on telling meanwhile, and be past what the store had.
+        let is_past = same && self.gave_up && at.offset >= last;
+        if !(all || is_past) || self.whispered || self.early || self.noted.is_some() {
             out.push(Broadcast::Gap);
         }
         if let (Some(cache), Some((event, age))) = (&mut self.cache, missed.last()) {
@@ -188,8 +214,12 @@ impl Log {
         }
         self.figures.repaired += missed.len() as u64;
         out.extend(missed.into_iter().map(|(event, _)| Broadcast::Event(event)));
-        self.since = top.offset;
-        (self.at, self.cut) = (Some(top), false);
+        let stands = if is_past { at.clone() } else { Position { offset: last, ..top } };
+        self.since = stands.offset;
+        (self.at, self.cut, self.gave_up) = (Some(stands), false, false);
+        if std::mem::take(&mut self.early) {
+            self.hear_unnumbered();
+        }
     }
 
     /// Tells an event, unless it was told before.
@@ -229,6 +259,11 @@ impl Log {
     }
 
     fn hold(&mut self, now: Instant, event: Event, out: &mut Vec<Broadcast>) {
+        if event.position.is_none() {
+            // There may have been more of that kind while nothing was heard.
+            self.whispered |= event.is_client_event();
+            self.early |= !event.is_client_event();
+        }
         self.held_since.get_or_insert(now);
         self.held_bytes += event.bytes();
         self.held.push(event);
@@ -268,10 +303,13 @@ impl Log {
     /// has heard elsewhere. `asked`: what [`Log::readings`] was when he came.
     pub(crate) fn stand(&mut self, resume: &Resume, asked: u64) -> Option<Standing> {
         let at = self.at.as_ref().filter(|_| !self.cut)?;
-        let standing = |recovered| Standing { position: at.clone(), end: at.clone(), recovered, missed: Vec::new() };
+        let standing = |recovered| {
+            let (position, end) = (at.clone(), at.clone());
+            Standing { position, end, recovered, missed: Vec::new(), weight: 0 }
+        };
         let Some(from) = &resume.from else { return Some(standing(None)) };
         let unsure = self.noted.is_some_and(|noted| from.offset <= noted || from.offset < self.since);
-        if from.epoch != at.epoch || unsure {
+        if from.epoch != at.epoch || from.offset == 0 || unsure {
             return Some(standing(Some(false)));
         }
         if from.offset == at.offset {
@@ -279,15 +317,16 @@ impl Log {
         }
         let known = self.recent.since(from.offset, asked, at.offset)?;
         if from.offset > at.offset {
-            // It is on its way here, or it never was.
-            return (from.offset > known.top).then(|| standing(Some(false)));
+            // It is on its way here, or it never was: a number may begin a history and belong to no event.
+            return (from.offset > known.top || known.is_old).then(|| standing(Some(false)));
         }
         if known.events.len() as u64 != at.offset - from.offset {
             return Some(standing(Some(false)));
         }
         let is_for = |event: &&Arc<Event>| resume.except.is_none() || event.except != resume.except;
-        let missed = known.events.iter().filter(is_for).cloned().collect();
-        Some(Standing { position: from.clone(), missed, ..standing(Some(true)) })
+        let missed: Vec<_> = known.events.iter().filter(is_for).cloned().collect();
+        let weight = known.weight + missed.len() * size_of::<Arc<Event>>();
+        Some(Standing { position: from.clone(), missed, weight, ..standing(Some(true)) })
     }
 
     /// How often the store was asked so far.
@@ -305,7 +344,7 @@ impl Log {
     }
 
     pub(crate) fn failed(&mut self) {
-        (self.under_way, self.failed) = (false, true);
+        (self.under_way, self.void, self.failed) = (false, false, true);
         self.recent.drop_ask();
     }
 
@@ -330,13 +369,16 @@ impl Log {
     pub(crate) fn lose_link(&mut self) {
         self.lose_store();
         self.cut |= self.at.is_some();
-        self.gave_up = false;
+        (self.gave_up, self.held_since) = (false, None);
+        // Those with a number come again from the store, and with them what this cut hides between them.
+        self.held.retain(|event| event.position.is_none());
+        self.held_bytes = self.held.iter().map(Event::bytes).sum();
         self.ahead = None;
     }
 
     /// No answer to anything under way will come.
     pub(crate) fn lose_store(&mut self) {
-        (self.under_way, self.failed) = (false, false);
+        (self.under_way, self.void, self.failed) = (false, false, false);
         self.note = self.note.take().or(self.noting.take());
         self.recent.drop_ask();
     }
@@ -345,7 +387,8 @@ impl Log {
     pub(crate) fn stop_listening(&mut self) {
         let (mut cache, note, noting) = (self.cache.take(), self.note.take(), self.noting.take());
         cache.iter_mut().for_each(Cache::forget);
-        *self = Self { cache, note, noting, ..Self::default() };
+        let under_way = self.under_way;
+        *self = Self { cache, note, noting, under_way, void: under_way, ..Self::default() };
     }
 }
 

@@ -21,6 +21,10 @@ pub(super) struct Recent {
     bytes: usize,
     /// Nobody has looked since the last heartbeat.
     idle: bool,
+    /// Heartbeats since the answer.
+    beats: u32,
+    /// Somebody has taken of it.
+    taken: bool,
 }
 
 pub(super) struct Known<'a> {
@@ -28,6 +32,10 @@ pub(super) struct Known<'a> {
     pub events: &'a [Arc<Event>],
     /// The last number that the store had.
     pub top: u64,
+    /// What was on its way then has come.
+    pub is_old: bool,
+    /// Bytes of all that is in hand, for the first one who takes of it: it lives as long as what he is told is on its way.
+    pub weight: usize,
 }
 
 impl Recent {
@@ -85,7 +93,8 @@ impl Recent {
         let last = self.events.last().map_or(after, |event| number(event));
         self.events.extend(heard.into_iter().filter(|event| number(event) > last));
         self.bytes = self.events.iter().map(|event| event.bytes()).sum();
-        (self.answer, self.idle) = (Some((after, reading.top.offset)), false);
+        self.answer = Some((after, reading.top.offset));
+        (self.idle, self.beats, self.taken) = (false, 0, false);
     }
 
     /// What is known behind `offset` up to `at`; `None` until the store has told. Somebody ahead of the stream needs an answer to a
@@ -99,13 +108,15 @@ impl Recent {
             return None;
         };
         self.idle = false;
+        let weight = if std::mem::replace(&mut self.taken, true) { 0 } else { self.bytes };
         let place = |offset: u64| self.events.partition_point(|event| number(event) <= offset);
         let (from, to) = (place(offset), place(at));
-        Some(Known { events: self.events.get(from..to).unwrap_or_default(), top })
+        Some(Known { events: self.events.get(from..to).unwrap_or_default(), top, is_old: self.beats > 1, weight })
     }
 
     /// Once a heartbeat: what nobody looks at any more is given up.
     pub(super) fn rest(&mut self) {
+        self.beats += 1;
         if std::mem::replace(&mut self.idle, true) && self.asked.is_none() {
             self.forget();
         }

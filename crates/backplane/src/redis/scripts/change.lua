@@ -91,7 +91,7 @@ local function log_head(ac, first)
     return epoch, 0, ''
   end
   -- The next millisecond's first: above all that PUBLISH can have given in this one.
-  local number = (clock() + 1) * 1000
+  local number = math.max((clock() + 1) * 1000, (tonumber(known[2]) or 0) + 1)
   redis.call('DEL', head)
   local written = redis.pcall('HSET', head, 'e', epoch, 's', digits(number))
   if type(written) == 'table' and written.err then

@@ -7,7 +7,7 @@ local known = redis.call('HMGET', head, 'e', 'u')
 if known[1] == epoch and (tonumber(known[2]) or -1) < number then
   local written = redis.pcall('HSET', head, 'u', digits(number))
   if type(written) == 'table' and written.err then
-    redis.call('DEL', head, S .. ':h:' .. ac)
+    redis.pcall('DEL', head, S .. ':h:' .. ac)
   end
 end
 return {'OK'}
