@@ -265,8 +265,7 @@ fn follow(nodes: &Mutex<Vec<Node>>, turn: &AtomicUsize, last: &AtomicUsize) -> (
             continue;
         };
         client.send("pusher:subscribe", json!({ "channel": CHAT, "resume": from }));
-        loop {
-            let Some(message) = client.try_next() else { break };
+        while let Some(message) = client.try_next() {
             assert_ne!(message.raw["recovered"], json!(false), "something was lost: {}", message.raw);
             if message.raw["position"].is_string() {
                 from = message.raw["position"].clone();

@@ -7,6 +7,7 @@ use model::{ChannelName, Event, RawJson, Refusal};
 use super::*;
 use crate::AskMember;
 use crate::SubscriptionRef;
+use crate::roster::Renewal;
 
 const LINGER: Duration = Duration::from_secs(2);
 
