@@ -1,11 +1,16 @@
 //! The same faults where a channel keeps what is published on it over the HTTP API. Whoever stays is told late what it
 //! missed, and whoever comes back with its position too; where something is not there any more, they are told so.
 
+use std::collections::HashMap;
+
+use serde_json::Value;
+
 use super::prelude::*;
 use super::redis::outage;
 use super::sentinel::{Watched, fail_over, watched};
 use crate::support::crowd::{Door, Guest, Listener, Returns};
 use crate::support::heard::Story;
+use crate::support::http::APPLICATION;
 use crate::support::load::{KEPT, Source};
 use crate::support::node::Node;
 use crate::support::redis::Redis;
@@ -48,6 +53,7 @@ impl Kept {
                 (0..EACH).for_each(|_| scene.crowd.admit(Guest::at(home, &[KEPT]).returning(returns)));
             }
         }
+        scene.crowd.listeners.iter().for_each(|listener| listener.story().order = Some(Vec::new()));
         scene.begin();
         Self { scene, homes }
     }
@@ -84,6 +90,45 @@ impl Kept {
         told.fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1))
     }
 
+    /// All clients heard what is still kept in the order in which it is kept.
+    fn assert_order(&self) {
+        let kept = self.kept();
+        let places: HashMap<(usize, u64), usize> = kept.iter().enumerate().map(|(at, event)| (*event, at)).collect();
+        assert!(
+            kept.len() > 50 && places.len() == kept.len(),
+            "{} events, {} of them different",
+            kept.len(),
+            places.len()
+        );
+        for listener in &self.scene.crowd.listeners {
+            let heard = listener.story().order.clone().expect("kept from the beginning");
+            let heard: Vec<usize> = heard.iter().filter_map(|event| places.get(event).copied()).collect();
+            let wrong = heard.windows(2).find(|two| two[0] >= two[1]);
+            assert_eq!(wrong, None, "heard the other way round, of {} events kept", kept.len());
+        }
+    }
+
+    /// What the application reads of the channel, the oldest first: source and number.
+    fn kept(&self) -> Vec<(usize, u64)> {
+        let (node, mut events, mut next) = (self.scene.nodes[0].address, Vec::new(), String::new());
+        loop {
+            let mut parameters = vec![("limit", "1000")];
+            parameters.extend((!next.is_empty()).then_some(("before", &*next)));
+            let answer = APPLICATION.get(node, &format!("channels/{KEPT}/history"), &parameters);
+            let page: Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+            for event in page["events"].as_array().expect("events") {
+                let data: Value = serde_json::from_str(event["data"].as_str().expect("text")).expect("JSON");
+                events.push((data["from"].as_u64().expect("a source") as usize, data["n"].as_u64().expect("a number")));
+            }
+            match page["next"].as_str() {
+                Some(more) => next = more.to_owned(),
+                None => break,
+            }
+        }
+        events.reverse();
+        events
+    }
+
     /// Events that nodes told late.
     fn repaired(&self) -> f64 {
         self.scene.nodes.iter().map(|node| node.metric("fanfare_history_repaired_total", &[])).sum()
@@ -108,6 +153,7 @@ fn a_link_that_is_reset() {
     let row = row.healed(*healed.iter().max().unwrap());
     row.note(format!("{repaired} events told late")).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     verdict.assert_nothing_lost();
     assert_eq!((verdict.closed, verdict.unrecovered), (0, 0));
 }
@@ -128,6 +174,7 @@ fn a_node_without_a_way_to_redis() {
     let row = row.note(format!("noticed after {}", seconds(cut)));
     row.note(format!("{repaired} events told late, {meanwhile} published meanwhile")).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     verdict.assert_nothing_lost();
     assert_eq!((verdict.closed, verdict.unrecovered), (0, 0));
     assert!(meanwhile > 50 && repaired >= meanwhile as f64 * 0.9, "{repaired} of {meanwhile}");
@@ -158,6 +205,7 @@ fn links_that_are_dead_and_do_not_say_so() {
     let row = row.healed(healed).note(format!("noticed after {}", seconds(noticed)));
     row.note(format!("{repaired} events told late")).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     verdict.assert_nothing_lost();
     assert_eq!((verdict.closed, verdict.unrecovered), (0, 0));
     assert!(repaired > 50.0, "hardly a hole: {repaired}");
@@ -178,6 +226,7 @@ fn a_node_that_is_killed() {
     let row = Row::of("H4", "One of three nodes is killed (SIGKILL), its clients come to the others").healed(back);
     row.print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     verdict.assert_nothing_lost();
     assert_eq!((verdict.closed, verdict.recovered, verdict.unrecovered), (3 * EACH, EACH as u64, 0));
 }
@@ -208,6 +257,7 @@ fn a_rolling_restart_under_load() {
     let row = Row::of("H5", "Three nodes are replaced one after the other (SIGTERM)");
     row.note(format!("took {}", seconds(took))).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     verdict.assert_nothing_lost();
     assert!(stays >= Some(2), "one was on no node that went: {stays:?}");
     assert_eq!(verdict.unrecovered, 0);
@@ -234,6 +284,7 @@ fn redis_is_killed_and_started_again_empty() {
         Row::of("H6", "Redis is killed and started again empty after 2 s; who comes back does so before and after");
     row.healed(healed).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     assert_eq!((verdict.recovered, verdict.unrecovered), (kept.all_resuming(), kept.all_resuming()));
     assert_eq!(verdict.gaps, gaps.iter().sum::<u64>(), "a gap after all was well");
     assert!(gaps.iter().all(|gaps| *gaps <= 1), "{gaps:?}");
@@ -253,6 +304,7 @@ fn more_is_missed_than_is_kept() {
     let row = Row::of("H7", "One node has no way to Redis for 30 s, and 500 events are kept").healed(healed);
     row.note(format!("{repaired} events told late")).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     let cut = |listener: &&Listener| listener.guest.door.pick() == kept.homes[1].pick();
     for listener in kept.scene.crowd.listeners.iter().filter(cut) {
         let story = listener.story();
@@ -278,14 +330,64 @@ fn all_data_are_flushed() {
     kept.open_homes();
     kept.all_back();
     let verdict = Verdict::of(&mut kept.scene, nobody);
-    let row = Row::of("H8", "`FLUSHALL`; who comes back does so before and after");
+    let row = Row::of("H8a", "`FLUSHALL`; who comes back does so before and after");
     row.print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     assert_eq!((verdict.recovered, verdict.unrecovered), (kept.all_resuming(), kept.all_resuming()));
     let stayed = kept.scene.crowd.listeners.iter().filter(|it| it.guest.returns == Returns::Never);
     let told = |story: &Story| (story.holes.clone(), story.gaps, story.stays);
     let stayed: Vec<_> = stayed.map(|listener| told(&listener.story())).collect();
     assert!(stayed.iter().all(|told| *told == (vec![], 0, 1)), "{stayed:?}");
+}
+
+/// What was said before it that the node did not hear is nowhere any more.
+#[test]
+fn all_data_are_flushed_while_a_node_has_no_way_to_redis() {
+    let _machine = together();
+    let mut kept = Kept::of(2, PLENTY);
+    cut_off(&kept.scene, Duration::from_secs(1));
+    kept.scene.redis.ask(&["FLUSHALL"]);
+    let aim = kept.scene.load.sources[0].next() + 50;
+    until("more is published", || (kept.scene.load.sources[0].next() >= aim).then_some(()));
+    kept.scene.relays[1].way(Way::Open);
+    let healed = kept.scene.hears_again(Instant::now());
+    let repaired = kept.repaired();
+    let verdict = Verdict::of(&mut kept.scene, nobody);
+    let row = Row::of("H8b", "`FLUSHALL` while one node has no way to Redis").healed(healed);
+    row.note(format!("{repaired} events told late")).print_of_history(&verdict);
+    verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
+    assert_eq!((verdict.closed, verdict.gaps), (0, 3 * EACH as u64), "a gap for each client of that node");
+}
+
+/// So often in a row.
+const ROUNDS: usize = 40;
+
+#[test]
+fn links_that_are_reset_while_clients_come_back() {
+    let _machine = alone();
+    let mut kept = Kept::of(2, PLENTY);
+    let both: Vec<_> = kept.scene.nodes.iter().map(|node| node.address).collect();
+    kept.homes.iter().for_each(|home| home.aim(&both));
+    for round in 0..ROUNDS {
+        kept.scene.relays[round % 2].reset();
+        let inside = kept.resuming().filter(|listener| listener.story().inside);
+        inside.take(1).for_each(Listener::hang_up);
+        kept.scene.load.run(10 + round as u64 % 5 * 10);
+    }
+    let repaired = kept.repaired();
+    kept.all_back();
+    let verdict = Verdict::of(&mut kept.scene, nobody);
+    let row = Row::of(
+        "H10",
+        "The links of two nodes are reset 40 times in turn, while clients go to the other node and back",
+    );
+    row.note(format!("{repaired} events told late")).print_of_history(&verdict);
+    verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
+    verdict.assert_nothing_lost();
+    assert!(verdict.recovered >= 10 && verdict.unrecovered == 0, "{verdict:?}");
 }
 
 #[test]
@@ -305,5 +407,6 @@ fn sentinel_promotes_the_replica() {
     let row = Row::of("H9", "The master is killed, Sentinel promotes its replica (`down-after` 1 s)").healed(healed);
     row.note(format!("promoted {} after the kill", seconds(promoted - killed))).print_of_history(&verdict);
     verdict.assert_invariants(&mut kept.scene);
+    kept.assert_order();
     assert_eq!(verdict.unrecovered + verdict.recovered, kept.all_resuming());
 }

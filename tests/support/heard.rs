@@ -46,6 +46,8 @@ pub(crate) struct Story {
     ears: Vec<Ear>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) events: u64,
+    /// All that was heard, source and number, where somebody wants to know.
+    pub(crate) order: Option<Vec<(usize, u64)>>,
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,
     pub(crate) gaps: u64,
@@ -110,6 +112,9 @@ impl Story {
 
     pub(crate) fn hears(&mut self, source: usize, number: u64) {
         self.events += 1;
+        if let Some(order) = &mut self.order {
+            order.push((source, number));
+        }
         let ear = &mut self.ears[source];
         assert!(ear.is_open, "an event before the yes");
         let floor = ear.floor.expect("a channel that it asked for").min(number);
