@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::crowd::{Crowd, Wish};
+use crate::support::crowd::{Crowd, Door, Guest, Returns};
 use crate::support::http::{self, APPLICATION};
 use crate::support::node::PREFIX;
 use crate::support::prelude::*;
@@ -22,9 +22,18 @@ const CLIENTS_A_CHANNEL: usize = 3;
 const MEMBERS: usize = 75;
 const ROOMS: usize = 10;
 
-fn wish(place: usize) -> Wish {
-    let room = (place < MEMBERS * ROOMS).then(|| (format!("presence-{}", place % ROOMS), format!("user{place}")));
-    Wish { channel: format!("news-{}", place / CLIENTS_A_CHANNEL), presence: room }
+fn guest(door: &Door, place: usize) -> Guest {
+    let guest = Guest::at(door, &[&format!("news-{}", place / CLIENTS_A_CHANNEL)]).returning(Returns::AtOnce);
+    let room = format!("presence-{}", place % ROOMS);
+    let user = (place < MEMBERS * ROOMS).then(|| format!("user{place}"));
+    Guest { room, user, ..guest }
+}
+
+/// Without a load: who is in, and how often somebody came, is what counts.
+fn crowd(guests: impl IntoIterator<Item = Guest>) -> Crowd {
+    let mut crowd = Crowd::new(Vec::new().into());
+    guests.into_iter().for_each(|guest| crowd.admit(guest));
+    crowd
 }
 
 /// A load that goes on: numbered events on one channel, and a client that hears them.
@@ -104,25 +113,26 @@ fn calls(redis: &Redis, command: &str) -> u64 {
 fn stampede(clients: usize, limit: Duration, settings: &[(&str, &str)]) {
     let mut cluster = Cluster::with(3, settings);
     let [a, b, c] = [0, 1, 2].map(|place| cluster.nodes[place].address);
-    let crowd = Crowd::start(&[a, b], (0..clients).map(wish).collect());
-    until_within(limit, "all are on two nodes", || (crowd.live() == clients).then_some(()));
+    let door = Door::to(&[a, b]);
+    let crowd = crowd((0..clients).map(|place| guest(&door, place)));
+    until_within(limit, "all are on two nodes", || crowd.all_inside().then_some(()));
     let bystander = Bystander::begin(&cluster.nodes[2], &cluster.redis);
     until("the load runs", || (bystander.sent() > 100).then_some(()));
     let process = cluster.nodes[2].id();
     let before = resident::of(process);
     let asked = ["subscribe", "evalsha", "publish"].map(|command| (command, calls(&cluster.redis, command)));
     let (heard, (came, failed), begun) = (bystander.sent(), crowd.tries(), Instant::now());
-    crowd.aim(&[c]);
+    door.aim(&[c]);
     cluster.nodes[0].kill();
     cluster.nodes[1].kill();
     until_within(limit, "all are on the third", || {
         // One that was cut off after it got in has come once more.
-        (crowd.tries().0 >= came + clients && crowd.live() == clients).then_some(())
+        (crowd.tries().0 >= came + clients && crowd.all_inside()).then_some(())
     });
     let took = begun.elapsed().as_secs_f64();
     let storm = heard..bystander.sent();
     let peak = resident::of(process).peak;
-    assert_eq!(crowd.live(), clients);
+    assert_eq!(crowd.inside().count(), clients);
     let channels = clients.div_ceil(CLIENTS_A_CHANNEL) + ROOMS.min(clients);
     println!(
         "{clients} clients and {channels} channels in {took:.2} s: {:.0} connections a second",
@@ -179,8 +189,8 @@ fn a_crowd_waits_its_turn_and_nobody_is_refused_or_held_up_by_it() {
     let mut inside = Client::on(&node, "news");
     let clients = RATE * 3;
     let begun = Instant::now();
-    let crowd =
-        Crowd::start(&[node.address], (0..clients).map(|place| Wish { presence: None, ..wish(place) }).collect());
+    let door = Door::to(&[node.address]);
+    let crowd = crowd((0..clients).map(|place| Guest { user: None, ..guest(&door, place) }));
     let mut pings = 0;
     until("all are in", || {
         assert!(inside.ping().is_empty());

@@ -1,16 +1,11 @@
 //! What a channel keeps: for the client that comes back, for the node that was cut off, for the application that asks.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-
 use crate::pusher_js::LIBRARIES;
 use crate::support::client::Message;
 use crate::support::http::APPLICATION;
 use crate::support::node::PREFIX;
 use crate::support::ports;
 use crate::support::prelude::*;
-use crate::support::wait::until_within;
 
 const CHAT: &str = "chat-1";
 const RULES: [(&str, &str); 1] = [("FANFARE_APPS__MAIN__HISTORY", "chat-* 500 60, short-* 2 60")];
@@ -250,86 +245,4 @@ fn on_redis() -> (Option<Redis>, Node) {
     let redis = Redis::start();
     let node = Node::start(&redis.url(), &RULES);
     (Some(redis), node)
-}
-
-/// A client that comes back to the next node whenever it is asked to, as often as it takes.
-fn follow(nodes: &Mutex<Vec<Node>>, turn: &AtomicUsize, last: &AtomicUsize) -> (Vec<usize>, usize) {
-    let (mut heard, mut from, mut comebacks) = (Vec::new(), json!(true), 0);
-    loop {
-        let address = {
-            let nodes = nodes.lock().unwrap();
-            nodes[turn.fetch_add(1, Ordering::SeqCst) % nodes.len()].address
-        };
-        let Some(mut client) = Client::try_connect(address) else {
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        };
-        client.send("pusher:subscribe", json!({ "channel": CHAT, "resume": from }));
-        while let Some(message) = client.try_next() {
-            assert_ne!(message.raw["recovered"], json!(false), "something was lost: {}", message.raw);
-            if message.raw["position"].is_string() {
-                from = message.raw["position"].clone();
-            }
-            if message.event == "e" {
-                heard.push(message.data().as_u64().unwrap() as usize);
-            }
-            if heard.last() == Some(&last.load(Ordering::SeqCst)) {
-                return (heard, comebacks);
-            }
-        }
-        comebacks += 1;
-    }
-}
-
-#[test]
-fn a_rolling_restart_under_load_loses_nothing_for_who_comes_back() {
-    let _machine = alone();
-    let redis = Redis::start();
-    let start = || Node::start(&redis.url(), &RULES);
-    let nodes = Mutex::new((0..3).map(|_| start()).collect::<Vec<_>>());
-    let (turn, last, ready, done) =
-        (AtomicUsize::new(0), AtomicUsize::new(usize::MAX), AtomicUsize::new(0), AtomicBool::new(false));
-    let (heard, published) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..12).map(|_| scope.spawn(|| follow(&nodes, &turn, &last))).collect();
-        let publishing = scope.spawn(|| {
-            let mut number = 0;
-            while !done.load(Ordering::SeqCst) {
-                let address = nodes.lock().unwrap()[ready.load(Ordering::SeqCst)].address;
-                let event = json!({ "name": "e", "channel": CHAT, "data": number.to_string() }).to_string();
-                // What is not taken did not happen, and is said again to another node.
-                number += usize::from(APPLICATION.post(address, "events", &event).status == 200);
-                thread::sleep(Duration::from_millis(1));
-            }
-            last.store(number - 1, Ordering::SeqCst);
-            number
-        });
-        let subscribers = || redis.listeners(&format!("{PREFIX}{CHAT}"));
-        until("all nodes listen", || (subscribers() == 3).then_some(()));
-        for place in 0..3 {
-            // The publisher goes to one that stays, as a balancer that looks at /ready would.
-            ready.store((place + 1) % 3, Ordering::SeqCst);
-            let fresh = start();
-            let mut old = std::mem::replace(&mut nodes.lock().unwrap()[place], fresh);
-            old.signal("TERM");
-            assert!(old.end().success());
-        }
-        thread::sleep(Duration::from_millis(200));
-        done.store(true, Ordering::SeqCst);
-        let published = publishing.join().unwrap();
-        // One more, so that everybody hears that it is over.
-        until_within(Duration::from_secs(30), "all clients have heard the last", || {
-            let node = &nodes.lock().unwrap()[0];
-            publish(node, CHAT, published);
-            last.store(published, Ordering::SeqCst);
-            clients.iter().all(|client| client.is_finished()).then_some(())
-        });
-        (clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>(), published)
-    });
-    let comebacks: usize = heard.iter().map(|(_, comebacks)| comebacks).sum();
-    println!("{published} events while three nodes were replaced, 12 clients came back {comebacks} times");
-    assert!(comebacks >= 12, "every client was on a node that went");
-    for (mut numbers, _) in heard {
-        numbers.retain(|number| *number < published);
-        assert_eq!(numbers, (numbers[0]..published).collect::<Vec<_>>(), "lost, doubled or out of order");
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::crowd::{Door, Guest, ROOM, Returns};
 use super::prelude::*;
 use crate::support::client::Client;
+use crate::support::crowd::{Door, Guest, ROOM, Returns};
 use crate::support::node::PREFIX;
 use crate::support::redis::Link;
 use crate::support::relay::Relay;
+use crate::support::resident;
 use crate::support::websocket::{Frame, Socket};
 
 #[test]
@@ -97,26 +98,25 @@ fn a_load_balancer_that_resets_everybody() {
     let regulars = scene.crowd.listeners.len();
     for balancer in &balancers {
         let door = Door::to(&[SocketAddr::from((Ipv4Addr::LOCALHOST, balancer.port))]);
-        let guest = Guest { door, channels: vec!["lobby"], user: None, returns: Returns::LikePusher };
+        let guest = Guest::at(&door, &["lobby"]).returning(Returns::LikePusher);
         (0..EACH).for_each(|_| scene.crowd.admit(guest.clone()));
     }
     until_within(Duration::from_secs(60), "all are in", || scene.crowd.all_inside().then_some(()));
-    let resident = |scene: &Scene| -> f64 {
-        scene.nodes.iter().map(|node| node.metric("process_resident_memory_bytes", &[])).sum()
-    };
-    let (before, mut peak) = (resident(&scene), 0.0_f64);
+    let resident = |scene: &Scene| scene.nodes.iter().map(|node| resident::of(node.id())).collect::<Vec<_>>();
+    let before: u64 = resident(&scene).iter().map(|resident| resident.now).sum();
     balancers.iter().for_each(Relay::reset);
     let reset = Instant::now();
     until_within(Duration::from_secs(60), "all are back", || {
-        peak = peak.max(resident(&scene));
         let returned = scene.crowd.listeners[regulars..].iter();
         returned.clone().all(|it| it.story().stays == 2).then_some(())?;
         scene.crowd.all_inside().then_some(())
     });
     let back = reset.elapsed();
+    let peak: u64 = resident(&scene).iter().map(|resident| resident.peak).sum();
     let verdict = Verdict::of(&mut scene, nobody);
     let row = Row::of("19", "A load balancer resets 2,000 clients at once (each comes back after 1 s)").healed(back);
-    row.note(format!("memory of the nodes × {:.2} at most", peak / before)).print(&verdict);
+    let growth = peak as f64 / before as f64;
+    row.note(format!("memory of the nodes × {growth:.2} at most")).print(&verdict);
     verdict.assert_invariants(&mut scene);
     verdict.assert_nothing_lost();
     assert_eq!(verdict.closed, 2 * EACH);

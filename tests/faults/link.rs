@@ -1,7 +1,7 @@
 //! The way between a node and Redis breaks.
 
-use super::crowd::{Guest, Listener};
 use super::prelude::*;
+use crate::support::crowd::{Guest, Listener};
 
 #[test]
 fn a_link_that_is_reset() {

@@ -6,10 +6,8 @@
 //! for is ignored there, and its reason says how to run it.
 
 mod client;
-mod crowd;
-mod heard;
+mod history;
 mod link;
-mod load;
 mod node;
 mod redis;
 mod row;
@@ -25,7 +23,7 @@ mod prelude {
 
     pub(super) use super::row::{Row, Verdict, nobody, seconds};
     pub(super) use super::scene::Scene;
-    pub(super) use crate::support::cluster::alone;
+    pub(super) use crate::support::cluster::{alone, together};
     pub(super) use crate::support::relay::Way;
     pub(super) use crate::support::wait::{until, until_within};
 }

@@ -1,13 +1,14 @@
 //! A node ends, stops for a while, or cannot keep up.
 
-use super::crowd::{Door, Guest, Returns};
-use super::heard::Story;
 use super::link::{absent, first_leave};
-use super::load::{NEWS, ORDERS};
 use super::prelude::*;
 use crate::support::client::Client;
+use crate::support::crowd::{Door, Guest, Returns};
+use crate::support::heard::Story;
+use crate::support::load::{NEWS, ORDERS};
 use crate::support::node::{Node, PREFIX};
 use crate::support::redis::{Link, Redis};
+use crate::support::resident::{self, mib};
 use crate::support::websocket::Frame;
 
 #[test]
@@ -72,8 +73,7 @@ fn a_node_that_is_told_to_stop() {
     // Two who come back as pusher-js does, to another node.
     let door = Door::to(&[scene.nodes[2].address]);
     for user in ["dee 2", "eve 2"] {
-        let (door, user) = (door.clone(), Some(user.to_owned()));
-        scene.crowd.admit(Guest { door, channels: vec![NEWS, ORDERS], user, returns: Returns::LikePusher });
+        scene.crowd.admit(Guest::at(&door, &[NEWS, ORDERS]).present(user).returning(Returns::LikePusher));
     }
     until("they are in", || scene.crowd.all_inside().then_some(()));
     scene.rosters_right(Instant::now());
@@ -139,11 +139,11 @@ fn ballast(scene: &Scene, node: usize, long: Duration) -> u64 {
 #[test]
 fn a_node_that_hears_too_slowly() {
     let mut scene = Scene::of(2);
-    let resident = |scene: &Scene| scene.nodes[1].metric("process_resident_memory_bytes", &[]);
-    let before = resident(&scene);
+    let before = resident::of(scene.nodes[1].id()).now;
     scene.relays[1].way(Way::Slow { latency: Duration::from_millis(20), bytes_per_second: 400_000 });
     let sent = ballast(&scene, 1, Duration::from_secs(4));
-    let (after, healed) = (resident(&scene), scene.hears_again(Instant::now()));
+    let peak = resident::of(scene.nodes[1].id()).peak;
+    let healed = scene.hears_again(Instant::now());
     let untouched = scene.crowd.inside().filter(|it| scene.is_on(it, 0));
     let told = |story: &Story| (story.holes.len(), story.gaps);
     let untouched: Vec<_> = untouched.map(|listener| told(&listener.story())).collect();
@@ -152,10 +152,10 @@ fn a_node_that_hears_too_slowly() {
     let verdict = Verdict::of(&mut scene, may);
     let row = Row::of("16", "One node gets 0.4 MB/s of the 10 that it is to hear, for 4 s").healed(healed);
     let row = row.note(format!("{} MB published", sent / 100));
-    row.note(format!("its memory {:.0} → {:.0} MB", before / 1e6, after / 1e6)).print(&verdict);
+    row.note(format!("its memory {:.0} MiB, {:.0} at most", mib(before), mib(peak))).print(&verdict);
     verdict.assert_invariants(&mut scene);
     assert_eq!(verdict.closed, 0);
-    assert!(after - before < 64e6, "{before} → {after}");
+    assert!(peak - before < 64_000_000, "{before} → {peak}");
 }
 
 #[test]

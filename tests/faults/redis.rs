@@ -1,7 +1,7 @@
 //! Redis itself breaks.
 
-use super::crowd::Guest;
 use super::prelude::*;
+use crate::support::crowd::Guest;
 use crate::support::folder::Folder;
 use crate::support::node::Node;
 use crate::support::redis::{Redis, Reply};
@@ -28,7 +28,7 @@ fn redis_is_killed_and_started_again_empty() {
 }
 
 /// When Redis took connections again.
-fn outage(scene: &mut Scene, long: Duration) -> Instant {
+pub(super) fn outage(scene: &mut Scene, long: Duration) -> Instant {
     let killed = Instant::now();
     scene.redis.kill();
     for node in 0..scene.nodes.len() {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::crowd::{Guest, Listener};
 use super::scene::Scene;
+use crate::support::crowd::{Guest, Listener};
 
 /// What came of it, over all clients.
 #[derive(Debug, Default)]
@@ -24,6 +24,9 @@ pub(crate) struct Verdict {
     /// Member events beyond what happened.
     pub(crate) false_events: usize,
     pub(crate) gaps: u64,
+    /// Comebacks that were told all that they missed, and those that were told that something is lost.
+    pub(crate) recovered: u64,
+    pub(crate) unrecovered: u64,
     /// Connections that ended.
     pub(crate) closed: usize,
     strange: Vec<String>,
@@ -57,6 +60,8 @@ impl Verdict {
         self.doubled += story.doubled;
         self.disordered += story.disordered;
         self.gaps += story.gaps;
+        self.recovered += story.recovered;
+        self.unrecovered += story.unrecovered;
         self.closed += story.closes.len();
         let users: BTreeSet<&str> = story.changes.iter().map(|change| &*change.user).collect();
         let beyond = users.into_iter().map(|user| {
@@ -77,16 +82,25 @@ impl Verdict {
         scene.nodes.iter_mut().for_each(|node| node.assert_well());
     }
 
-    /// The cells that all tables share.
+    /// Clients, what was published, and what became of it.
     pub(crate) fn cells(&self) -> String {
+        let (ghosts, false_events) = (self.ghosts as u64, self.false_events as u64);
+        self.counted(&[self.lost, self.silent, self.doubled, self.disordered, ghosts, false_events, self.gaps])
+    }
+
+    /// The same where something is kept.
+    fn cells_of_history(&self) -> String {
+        let comebacks = [self.recovered, self.unrecovered];
+        self.counted(&[&[self.lost, self.silent, self.doubled, self.disordered, self.gaps], &comebacks[..]].concat())
+    }
+
+    fn counted(&self, counts: &[u64]) -> String {
         let taken = match self.refused.values().sum() {
             0 => self.published.to_string(),
             refused @ 1_u64.. => format!("{} (and {refused} not)", self.published),
         };
-        let (ghosts, false_events) = (self.ghosts as u64, self.false_events as u64);
-        let counts = [self.lost, self.silent, self.doubled, self.disordered, ghosts, false_events, self.gaps];
-        let counts = counts.map(|count| count.to_string()).join(" | ");
-        format!("{} | {taken} | {counts}", self.clients)
+        let counts: Vec<String> = counts.iter().map(u64::to_string).collect();
+        format!("{} | {taken} | {}", self.clients, counts.join(" | "))
     }
 
     pub(crate) fn assert_nothing_lost(&self) {
@@ -121,10 +135,19 @@ impl Row {
 
     /// What `cargo xtask test faults` looks for.
     pub(crate) fn print(self, verdict: &Verdict) {
+        self.print_cells("fault", verdict, verdict.cells());
+    }
+
+    /// The same for the table of what is kept.
+    pub(crate) fn print_of_history(self, verdict: &Verdict) {
+        self.print_cells("history", verdict, verdict.cells_of_history());
+    }
+
+    fn print_cells(self, table: &str, verdict: &Verdict, cells: String) {
         let healed = self.healed.map_or("–".to_owned(), seconds);
-        let cells = [self.number.to_owned(), self.fault.to_owned(), verdict.cells(), healed, self.notes.join("; ")];
+        let cells = [self.number.to_owned(), self.fault.to_owned(), cells, healed, self.notes.join("; ")];
         println!("not taken, by status: {:?}", verdict.refused);
-        println!("fault row: {}", cells.join(" | "));
+        println!("{table} row: {}", cells.join(" | "));
     }
 }
 

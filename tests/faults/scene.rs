@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::crowd::{Crowd, Door, Guest, Listener, MARKER, ROOM, Returns};
-use super::load::{Load, NEWS, ORDERS, publishes};
 use crate::support::cluster::together;
+use crate::support::crowd::{Crowd, Door, Guest, Listener, MARKER, ROOM};
 use crate::support::http::APPLICATION;
+use crate::support::load::{Load, NEWS, ORDERS, Source, publishes};
 use crate::support::node::Node;
 use crate::support::redis::{Redis, Reply};
 use crate::support::relay::Relay;
@@ -53,25 +53,34 @@ impl Scene {
     /// For who holds [`crate::support::cluster::alone`].
     pub(crate) fn in_company(nodes: usize, settings: &[(&str, &str)]) -> Self {
         let redis = Redis::start();
-        let relays: Vec<Relay> = (0..nodes).map(|_| Relay::start(redis.port)).collect();
-        let nodes: Vec<Node> = relays.iter().map(|relay| Node::launch(&relay.url(), settings)).collect();
-        nodes.iter().for_each(Node::wait_ready);
+        let (nodes, relays) = Self::behind_relays(&redis, nodes, settings);
         let mut scene = Self::unpeopled(nodes, redis);
         scene.relays = relays;
         scene.people();
         scene
     }
 
-    /// Nodes and a load, and no clients yet.
-    pub(crate) fn unpeopled(nodes: Vec<Node>, redis: Redis) -> Self {
-        Self::with_pauses(nodes, redis, PAUSE)
+    /// So many nodes, each with a way to Redis of its own.
+    pub(crate) fn behind_relays(redis: &Redis, nodes: usize, settings: &[(&str, &str)]) -> (Vec<Node>, Vec<Relay>) {
+        let relays: Vec<Relay> = (0..nodes).map(|_| Relay::start(redis.port)).collect();
+        let nodes: Vec<Node> = relays.iter().map(|relay| Node::launch(&relay.url(), settings)).collect();
+        nodes.iter().for_each(Node::wait_ready);
+        (nodes, relays)
     }
 
-    /// The same with so long a pause between two events of a source.
-    pub(crate) fn with_pauses(nodes: Vec<Node>, redis: Redis, pause: Duration) -> Self {
+    /// Nodes and a load, and no clients yet.
+    pub(crate) fn unpeopled(nodes: Vec<Node>, redis: Redis) -> Self {
+        Self::loaded(nodes, redis, |doors, master| {
+            let by_api = doors.iter().map(|door| Source::by_api(door, NEWS, PAUSE));
+            by_api.chain([Source::past_nodes(master, ORDERS, PAUSE)]).collect()
+        })
+    }
+
+    /// The same with a load of one's own, by the doors to the nodes and the one to Redis.
+    pub(crate) fn loaded(nodes: Vec<Node>, redis: Redis, load: impl FnOnce(&[Door], &Door) -> Vec<Source>) -> Self {
         let doors: Vec<Door> = nodes.iter().map(|node| Door::to(&[node.address])).collect();
         let master = Door::to(&[redis.address()]);
-        let load = Load::prepare(doors.clone(), master.clone(), pause);
+        let load = Load::of(load(&doors, &master));
         let crowd = Crowd::new(load.sources.clone());
         Self { load, crowd, nodes, doors, master, relays: Vec::new(), redis, markers: 0, _machine: None }
     }
@@ -79,16 +88,11 @@ impl Scene {
     /// On each node two members, the one who is on both, and lookers-on; then the load begins.
     pub(crate) fn people(&mut self) {
         for (index, door) in self.doors.iter().enumerate() {
-            let guest = |user: Option<String>| Guest {
-                door: door.clone(),
-                channels: vec![NEWS, ORDERS],
-                user,
-                returns: Returns::Never,
-            };
+            let guest = || Guest::at(door, &[NEWS, ORDERS]);
             let both = (index == 0 || index + 1 == self.nodes.len()).then(|| BOTH.to_owned());
-            let members = ["ann", "bob"].map(|name| Some(format!("{name} {index}")));
-            members.into_iter().chain(both.map(Some)).for_each(|user| self.crowd.admit(guest(user)));
-            (0..LOOKERS_ON).for_each(|_| self.crowd.admit(guest(None)));
+            let members = ["ann", "bob"].map(|name| format!("{name} {index}"));
+            members.into_iter().chain(both).for_each(|user| self.crowd.admit(guest().present(user)));
+            (0..LOOKERS_ON).for_each(|_| self.crowd.admit(guest()));
         }
         self.begin();
     }
@@ -110,15 +114,10 @@ impl Scene {
         self.crowd.members().filter_map(|listener| listener.guest.user.clone()).collect()
     }
 
-    /// The index of the source that publishes past the nodes.
-    pub(crate) fn past_nodes(&self) -> usize {
-        self.load.sources.len() - 1
-    }
-
-    /// How long after `since` everybody who is in had heard an event that was published straight into Redis after this
-    /// call.
+    /// How long after `since` everybody who is in had heard an event that the last source published after this call: the one
+    /// past the nodes, where there is one.
     pub(crate) fn hears_again(&self, since: Instant) -> Duration {
-        let source = self.past_nodes();
+        let source = self.load.sources.len() - 1;
         let aim = self.load.sources[source].next();
         let deaf = |listener: &Listener| listener.story().last(source) < Some(aim);
         until("events are heard again", || (!self.crowd.inside().any(deaf)).then_some(()));
@@ -138,8 +137,7 @@ impl Scene {
 
     /// A member more, on this node.
     pub(crate) fn joins(&mut self, node: usize, user: &str) {
-        let (door, user) = (self.doors[node].clone(), Some(user.to_owned()));
-        self.crowd.admit(Guest { door, channels: vec![NEWS, ORDERS], user, returns: Returns::Never });
+        self.crowd.admit(Guest::at(&self.doors[node], &[NEWS, ORDERS]).present(user));
     }
 
     /// The connections of a user end without a word.

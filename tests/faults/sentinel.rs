@@ -23,26 +23,31 @@ fn is_master(server: &Redis) -> bool {
     matches!(server.ask(&["ROLE"]), Reply::List(parts) if parts[0] == Reply::Text("master".into()))
 }
 
-#[test]
-#[ignore = "long: cargo xtask test faults"]
-fn sentinel_promotes_the_replica() {
-    let _machine = alone();
+/// A master, its replica and who watches both.
+pub(super) struct Watched {
+    pub(super) url: String,
+    pub(super) master: Redis,
+    pub(super) replica: Redis,
+    pub(super) sentinel: Process,
+    pub(super) folder: Folder,
+}
+
+pub(super) fn watched() -> Watched {
     let (folder, port, master) = (Folder::new(), ports::free(), Redis::start());
     let follow = ["--replicaof", "127.0.0.1", &master.port.to_string(), "--repl-diskless-sync-delay", "0"];
     let replica = Redis::with(&follow);
     let follows = |reply| matches!(reply, Reply::Text(info) if info.contains("master_link_status:up"));
     until("the replica follows", || follows(replica.ask(&["INFO", "replication"])).then_some(()));
-    let _sentinel = sentinel(&folder, port, &master);
+    let sentinel = sentinel(&folder, port, &master);
     until("the sentinel sees the replica", || {
         let replicas = Link::open(port)?.ask(&["SENTINEL", "REPLICAS", "main"]);
         matches!(replicas, Reply::List(list) if !list.is_empty()).then_some(())
     });
-    let url = format!("redis+sentinel://127.0.0.1:{port}/main");
-    let nodes: Vec<Node> = (0..2).map(|_| Node::start(&url, &[])).collect();
-    let mut scene = Scene::unpeopled(nodes, master);
-    scene.people();
-    scene.until_steady();
-    let clients = scene.crowd.listeners.len() as u64;
+    Watched { url: format!("redis+sentinel://127.0.0.1:{port}/main"), master, replica, sentinel, folder }
+}
+
+/// The master is killed, and all nodes find the new one: when that was, and when it became the master.
+pub(super) fn fail_over(scene: &mut Scene, replica: Redis) -> (Instant, Instant) {
     scene.redis.kill();
     let killed = Instant::now();
     until("the replica is promoted", || is_master(&replica).then_some(()));
@@ -53,6 +58,20 @@ fn sentinel_promotes_the_replica() {
         let back = |node: &Node| node.metric("fanfare_backplane_reconnects_total", &[]) >= 1.0;
         scene.nodes.iter().all(back).then_some(())
     });
+    (killed, promoted)
+}
+
+#[test]
+#[ignore = "long: cargo xtask test faults"]
+fn sentinel_promotes_the_replica() {
+    let _machine = alone();
+    let Watched { url, master, replica, sentinel: _sentinel, folder: _folder } = watched();
+    let nodes: Vec<Node> = (0..2).map(|_| Node::start(&url, &[])).collect();
+    let mut scene = Scene::unpeopled(nodes, master);
+    scene.people();
+    scene.until_steady();
+    let clients = scene.crowd.listeners.len() as u64;
+    let (killed, promoted) = fail_over(&mut scene, replica);
     let healed = scene.hears_again(promoted);
     let publish = (0..2).map(|node| scene.publishes_again(promoted, node)).max().unwrap();
     let rosters = scene.rosters_right(promoted);

@@ -4,17 +4,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::crowd::{Door, Guest, Returns};
-use super::load::{NEWS, ORDERS};
 use super::prelude::*;
+use crate::support::crowd::{Door, Guest, Returns};
+use crate::support::load::{KEPT, NEWS, ORDERS, Source};
 use crate::support::node::Node;
 use crate::support::redis::Redis;
 use crate::support::relay::Relay;
+use crate::support::resident;
 
 const MINUTES: &str = "FANFARE_SOAK_MINUTES";
 const CLIENTS: usize = 5_000;
-const DRAIN: [(&str, &str); 3] =
-    [("FANFARE_DRAIN__GRACE", "1"), ("FANFARE_DRAIN__SECONDS", "5"), ("FANFARE_DRAIN__LEAVE_LINGER", "3")];
+const SETTINGS: [(&str, &str); 4] = [
+    ("FANFARE_DRAIN__GRACE", "1"),
+    ("FANFARE_DRAIN__SECONDS", "5"),
+    ("FANFARE_DRAIN__LEAVE_LINGER", "3"),
+    ("FANFARE_APPS__MAIN__HISTORY", "kept 2000 300"),
+];
+/// Between two events of a source.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Channels without a load.
 const LOBBIES: [&str; 8] = ["lobby-0", "lobby-1", "lobby-2", "lobby-3", "lobby-4", "lobby-5", "lobby-6", "lobby-7"];
 /// How long all may take to be back.
@@ -45,14 +52,18 @@ struct Soak {
 impl Soak {
     fn begin() -> Self {
         let redis = Redis::start();
-        let nodes: Vec<Node> = (0..3).map(|_| Node::start(&redis.url(), &DRAIN)).collect();
+        let nodes: Vec<Node> = (0..3).map(|_| Node::start(&redis.url(), &SETTINGS)).collect();
         let balancer = Relay::start(nodes[0].address.port());
         let door = Door::to(&[nodes[1].address, nodes[2].address]);
-        let mut scene = Scene::with_pauses(nodes, redis, Duration::from_millis(200));
+        let mut scene = Scene::loaded(nodes, redis, |doors, master| {
+            let news = doors.iter().map(|door| Source::by_api(door, NEWS, PAUSE));
+            // What is kept is published by a node that ends now and then.
+            let kept = Source::by_api(&doors[1], KEPT, PAUSE);
+            news.chain([kept, Source::past_nodes(master, ORDERS, PAUSE)]).collect()
+        });
         let first = Door::to(&[SocketAddr::from((Ipv4Addr::LOCALHOST, balancer.port))]);
         for number in 0..CLIENTS {
-            let door = if number % 3 == 0 { first.clone() } else { door.clone() };
-            scene.crowd.admit(Guest { door, ..guest(number) });
+            scene.crowd.admit(guest(if number % 3 == 0 { &first } else { &door }, number));
         }
         scene.begin();
         Self { scene, door, balancer, begun: Instant::now(), diary: Diary::default() }
@@ -71,8 +82,8 @@ impl Soak {
         until_within(BACK, "everybody is back", || self.scene.crowd.all_inside().then_some(()));
         self.diary.slowest_return = self.diary.slowest_return.max(since.elapsed());
         thread::sleep(CALM);
-        let memory = self.scene.nodes[0].metric("process_resident_memory_bytes", &[]);
-        self.diary.memory.push((self.begun.elapsed().as_secs_f64() / 60.0, memory));
+        let memory = resident::of(self.scene.nodes[0].id()).now;
+        self.diary.memory.push((self.begun.elapsed().as_secs_f64() / 60.0, memory as f64));
     }
 
     /// A node ends, in one way or the other, and another takes its place a little later.
@@ -89,7 +100,7 @@ impl Soak {
             self.aim(index, &[stays]);
             self.diary.kills += 1;
         }
-        let node = Node::start(&self.scene.redis.url(), &DRAIN);
+        let node = Node::start(&self.scene.redis.url(), &SETTINGS);
         self.aim(index, &[stays, node.address]);
         self.scene.nodes[index] = node;
     }
@@ -100,15 +111,19 @@ impl Soak {
     }
 }
 
-/// 40 users with two sockets each, 1,000 who hear the load, and the many who hear little.
-fn guest(number: usize) -> Guest {
-    let user = (number < 80).then(|| format!("user {}", number / 2));
-    let channels = match number {
+/// 40 users with two sockets each, 1,000 who hear the load, and the many who hear little. A third hears what is kept too,
+/// and comes back with its position; of them some are on each node.
+fn guest(door: &Door, number: usize) -> Guest {
+    let mut channels = match number {
         0..500 => vec![NEWS, ORDERS],
         500..1_000 => vec![ORDERS],
         _ => vec![LOBBIES[number % LOBBIES.len()]],
     };
-    Guest { door: Door::to(&[]), channels, user, returns: Returns::LikePusher }
+    let resumes = (number / 3).is_multiple_of(3);
+    channels.extend(resumes.then_some(KEPT));
+    let returns = if resumes { Returns::Resuming } else { Returns::LikePusher };
+    let user = (number < 80).then(|| format!("user {}", number / 2));
+    Guest { user, ..Guest::at(door, &channels).returning(returns) }
 }
 
 /// Bytes a minute, by least squares.
@@ -146,12 +161,18 @@ fn thousands_of_clients_outlive_their_nodes() {
         verdict.cells(),
         seconds(diary.slowest_return),
         format!("{:.1} MB, {:+.2} MB an hour", last / 1e6, slope * 60.0 / 1e6),
-        format!("{heard} events heard; rosters right after {}", seconds(rosters)),
+        format!(
+            "{heard} events heard; {} came back with their position, {} of them told of a loss; rosters right after {}",
+            verdict.recovered + verdict.unrecovered,
+            verdict.unrecovered,
+            seconds(rosters)
+        ),
     ];
     println!("soak row: {}", cells.join(" | "));
     diary.memory.iter().for_each(|(minute, bytes)| println!("minute {minute:.1}: {:.2} MB", bytes / 1e6));
     verdict.assert_invariants(&mut scene);
     verdict.assert_nothing_lost();
+    assert!(verdict.recovered > 0 && verdict.unrecovered == 0, "{verdict:?}");
     let half = late.len() / 2;
     let mean = |samples: &[(f64, f64)]| samples.iter().map(|sample| sample.1).sum::<f64>() / samples.len() as f64;
     let growth = mean(&late[half..]) / mean(&late[..half]);

@@ -1,7 +1,5 @@
 //! A Pusher client by hand, for what must be seen frame by frame.
 
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 
 use super::node::{KEY, Node, SECRET};
@@ -43,21 +41,11 @@ impl Client {
 
     /// Connects by this path to the app with this key and secret.
     pub(crate) fn by(node: &Node, path: &str, key: &'static str, secret: &'static str) -> Self {
-        let socket = Socket::open(node.address, path).expect("the upgrade is granted");
-        Self::welcomed(socket, key, secret).expect("the first frame is a message")
-    }
-
-    /// Connects to the app that all tests have. `None`: nobody there, or not for newcomers any more.
-    pub(crate) fn try_connect(to: SocketAddr) -> Option<Self> {
-        let socket = Socket::open(to, &format!("/app/{KEY}?protocol=7")).ok()?;
-        Self::welcomed(socket, KEY, SECRET)
-    }
-
-    fn welcomed(mut socket: Socket, key: &'static str, secret: &'static str) -> Option<Self> {
-        let welcome = message(socket.next())?;
+        let mut socket = Socket::open(node.address, path).expect("the upgrade is granted");
+        let welcome = message(socket.next()).expect("the first frame is a message");
         assert_eq!(welcome.event, "pusher:connection_established");
         let id = welcome.data()["socket_id"].as_str().expect("a socket id").to_owned();
-        Some(Self { socket, id, key, secret })
+        Self { socket, id, key, secret }
     }
 
     /// Connected and subscribed.
@@ -148,11 +136,6 @@ impl Client {
     pub(crate) fn next(&mut self) -> Message {
         let frame = self.socket.next();
         message(frame.clone()).unwrap_or_else(|| panic!("not a message: {frame:?}"))
-    }
-
-    /// The next message; `None` when the server has closed.
-    pub(crate) fn try_next(&mut self) -> Option<Message> {
-        message(self.socket.next())
     }
 
     /// The next message, which must be this one.

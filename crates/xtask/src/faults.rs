@@ -10,6 +10,7 @@ use crate::shell::{self, Result};
 const PAGE: &str = "docs/reliability.md";
 const COLUMNS: &str =
     "Clients | Published | Lost | Not told | Doubled | Out of order | Ghosts | False member events | Gaps told";
+const COLUMNS_OF_HISTORY: &str = "Clients | Published | Lost | Not told | Doubled | Out of order | Gaps told | Came back and missed nothing | Came back and were told of a loss";
 
 /// A table of the page: what its rows are found by, and what stands between its marks.
 struct Table {
@@ -17,42 +18,62 @@ struct Table {
     /// What the tests print before a row's cells.
     mark: &'static str,
     head: &'static str,
+    columns: &'static str,
     tail: &'static str,
+}
+
+/// Tests that print rows.
+struct Suite {
     /// The arguments of `cargo test` behind `--`.
     words: &'static [&'static str],
     command: &'static str,
 }
 
+const FAULT_SUITE: Suite =
+    Suite { words: &["faults::", "--include-ignored", "--skip", "faults::soak"], command: "cargo xtask test faults" };
+
+const SOAK_SUITE: Suite = Suite { words: &["faults::soak", "--include-ignored"], command: "cargo xtask test soak" };
+
 const FAULTS: Table = Table {
     name: "faults",
     mark: "fault row: ",
     head: "# | Fault",
+    columns: COLUMNS,
     tail: "Healed after | Beside that",
-    words: &["faults::", "--include-ignored", "--skip", "faults::soak"],
-    command: "cargo xtask test faults",
+};
+
+const HISTORY: Table = Table {
+    name: "history",
+    mark: "history row: ",
+    head: "# | Fault",
+    columns: COLUMNS_OF_HISTORY,
+    tail: "Healed after | Beside that",
 };
 
 const SOAK: Table = Table {
     name: "soak",
     mark: "soak row: ",
     head: "When, and of what | Minutes | Nodes | Clients closed",
+    columns: COLUMNS,
     tail: "Slowest return | Memory of the first node | Beside that",
-    words: &["faults::soak", "--include-ignored"],
-    command: "cargo xtask test soak",
 };
 
 /// All rows anew.
 pub(crate) fn run() -> Result<()> {
-    let mut rows = FAULTS.measure()?;
-    rows.sort_by_key(|row| place(row));
-    let made = made(FAULTS.command)?;
-    write(&FAULTS, |_| format!("{made}\n\n{}", FAULTS.print(&rows)))
+    let lines = FAULT_SUITE.measure()?;
+    let made = made(FAULT_SUITE.command)?;
+    for table in [FAULTS, HISTORY] {
+        let mut rows = table.rows(&lines)?;
+        rows.sort_by_key(|row| place(row));
+        write(&table, |_| format!("{made}\n\n{}", table.print(&rows)))?;
+    }
+    Ok(())
 }
 
 /// One more row.
 pub(crate) fn soak() -> Result<()> {
-    let rows = SOAK.measure()?;
-    let made = made(SOAK.command)?;
+    let rows = SOAK.rows(&SOAK_SUITE.measure()?)?;
+    let made = made(SOAK_SUITE.command)?;
     let new: Vec<String> = rows.iter().map(|row| format!("{made} | {row}")).collect();
     write(&SOAK, |old| {
         let old = old.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")).skip(1);
@@ -61,8 +82,8 @@ pub(crate) fn soak() -> Result<()> {
     })
 }
 
-impl Table {
-    /// Builds and runs the tests, lets their output through and gives their rows.
+impl Suite {
+    /// Builds and runs the tests, lets their output through and gives its lines.
     fn measure(&self) -> Result<Vec<String>> {
         needs::meet()?;
         shell::run(&mut shell::command(&["cargo", "build", "--locked", "--release", "-p", "server"]))?;
@@ -75,18 +96,24 @@ impl Table {
             .spawn()
             .map_err(|error| format!("cargo did not start: {error}"))?;
         let output = child.stdout.take().expect("piped above");
-        let mut rows = Vec::new();
+        let mut lines = Vec::new();
         for line in BufReader::new(output).lines() {
             let line = line.map_err(|error| format!("the tests' output is not readable: {error}"))?;
-            rows.extend(self.row(&line));
             println!("{line}");
+            lines.push(line);
         }
         let status = child.wait().map_err(|error| format!("the tests did not end: {error}"))?;
-        match (status.success(), rows.is_empty()) {
-            (true, false) => Ok(rows),
-            (true, true) => Err("no test printed a row".into()),
-            (false, _) => Err(format!("some tests failed; {PAGE} stays as it was")),
+        match status.success() {
+            true => Ok(lines),
+            false => Err(format!("some tests failed; {PAGE} stays as it was")),
         }
+    }
+}
+
+impl Table {
+    fn rows(&self, lines: &[String]) -> Result<Vec<String>> {
+        let rows: Vec<String> = lines.iter().filter_map(|line| self.row(line)).collect();
+        if rows.is_empty() { Err(format!("no test printed a {}…", self.mark)) } else { Ok(rows) }
     }
 
     /// The test runner may have begun the line.
@@ -95,16 +122,16 @@ impl Table {
     }
 
     fn print(&self, rows: &[String]) -> String {
-        let head = format!("{} | {COLUMNS} | {}", self.head, self.tail);
+        let head = format!("{} | {} | {}", self.head, self.columns, self.tail);
         let rule = vec!["---"; head.split(" | ").count()].join("|");
         let rows: String = rows.iter().map(|row| format!("| {row} |\n")).collect();
         format!("| {head} |\n|{rule}|\n{rows}")
     }
 }
 
-/// `4b` comes behind `4a` and before `10`.
+/// `4b` comes behind `4a` and before `10`, and so does `H4b`.
 fn place(row: &str) -> (u32, String) {
-    let name = row.split(' ').next().unwrap_or_default();
+    let name = row.split(' ').next().unwrap_or_default().trim_start_matches('H');
     let letters = name.trim_start_matches(|c: char| c.is_ascii_digit());
     let number = name[..name.len() - letters.len()].parse().unwrap_or(u32::MAX);
     (number, letters.to_owned())
@@ -151,6 +178,12 @@ mod tests {
         let mut rows = ["10 | a", "4b | b", "4a | c", "2 | d"];
         rows.sort_by_key(|row| place(row));
         assert_eq!(rows, ["2 | d", "4a | c", "4b | b", "10 | a"]);
+        let lines = [line, "test x ... history row: H10 | e", "history row: H2 | f"].map(str::to_owned);
+        let mut kept = HISTORY.rows(&lines).unwrap();
+        kept.sort_by_key(|row| place(row));
+        assert_eq!(kept, ["H2 | f", "H10 | e"]);
+        assert_eq!(FAULTS.rows(&lines).unwrap(), ["4b | The same | 17"]);
+        assert!(FAULTS.rows(&[]).is_err());
     }
 
     #[test]

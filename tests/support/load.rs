@@ -12,19 +12,22 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::crowd::Door;
-use crate::support::http;
-use crate::support::node::PREFIX;
+use super::http;
+use super::node::PREFIX;
+use super::wait::until;
 
 /// What is published by nodes, and what past them.
 pub(crate) const NEWS: &str = "news";
 pub(crate) const ORDERS: &str = "orders";
+/// What is published by nodes and kept, where nodes are told to.
+pub(crate) const KEPT: &str = "kept";
 /// The event that carries a number.
 pub(crate) const EVENT: &str = "numbered";
 /// How long a publisher that was told to stop tries to have its last event taken.
 const LAST_WORDS: Duration = Duration::from_secs(40);
 
 /// How a source publishes.
-pub(crate) enum Road {
+enum Road {
     /// By the signed API of whoever is behind this door, one request after the other.
     Api(Door),
     /// By PUBLISH on the server behind this door, without waiting for the answers.
@@ -46,6 +49,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// By the API, `pause` after each answer.
+    pub(crate) fn by_api(door: &Door, channel: &'static str, pause: Duration) -> Self {
+        Self::new(Road::Api(door.clone()), channel, pause)
+    }
+
+    /// Past all nodes, `pause` after each event.
+    pub(crate) fn past_nodes(redis: &Door, channel: &'static str, pause: Duration) -> Self {
+        Self::new(Road::Redis(redis.clone()), channel, pause)
+    }
+
     fn new(road: Road, channel: &'static str, pause: Duration) -> Self {
         let (next, refused, last) = Default::default();
         Self { road, channel, pause, next, refused, last }
@@ -91,12 +104,9 @@ struct Stop {
 }
 
 impl Load {
-    /// Ready, and silent. A source for each door, `pause` after each answer; and one past all nodes, `pause` after each
-    /// event.
-    pub(crate) fn prepare(doors: Vec<Door>, redis: Door, pause: Duration) -> Self {
-        let by_api = doors.into_iter().map(|door| Source::new(Road::Api(door), NEWS, pause));
-        let past = std::iter::once(Source::new(Road::Redis(redis), ORDERS, pause));
-        Self { sources: by_api.chain(past).collect(), stop: Arc::default(), threads: Vec::new() }
+    /// Ready, and silent.
+    pub(crate) fn of(sources: Vec<Source>) -> Self {
+        Self { sources: sources.into(), stop: Arc::default(), threads: Vec::new() }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -122,7 +132,7 @@ impl Load {
     /// Waits until each source has begun so many more events.
     pub(crate) fn run(&self, events: u64) {
         let aims: Vec<u64> = self.sources.iter().map(|source| source.next() + events).collect();
-        crate::support::wait::until("publishers publish", || {
+        until("publishers publish", || {
             self.sources.iter().zip(&aims).all(|(source, aim)| source.next() >= *aim).then_some(())
         });
     }
