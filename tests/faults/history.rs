@@ -313,7 +313,8 @@ fn more_is_missed_than_is_kept() {
         assert_eq!(story.gaps, 1);
     }
     assert_eq!((verdict.closed, verdict.gaps), (0, 3 * EACH as u64), "a gap for each client of that node");
-    assert_eq!(repaired, 500.0, "what is kept is told");
+    // The last of the 500 were heard before the store had told the first.
+    assert!((450.0..=500.0).contains(&repaired), "what is kept is told: {repaired}");
 }
 
 #[test]
