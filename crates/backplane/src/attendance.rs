@@ -51,6 +51,8 @@ struct Local {
     failed: bool,
     /// The store had him, and lost its data.
     again: bool,
+    /// When the store last said that it has him, in entries of this channel.
+    entered: u64,
     /// How long the store is not told that he is gone.
     grace: Duration,
     /// While that lasts.
@@ -87,6 +89,10 @@ pub(crate) struct Attendance {
     /// When the store is asked for the roster although nothing seems to be missing.
     reread_at: Option<Instant>,
     is_of_user: bool,
+    /// Entries that the store has confirmed.
+    entries: u64,
+    /// How many those were when the oldest roster that is awaited was asked for: it names whoever was in by then.
+    entries_asked: u64,
 }
 
 impl Attendance {
@@ -106,6 +112,7 @@ impl Attendance {
             under_way: None,
             failed: false,
             again: false,
+            entered: 0,
             grace,
             leaves_at: None,
         });
@@ -237,6 +244,9 @@ impl Attendance {
         };
         let brings_roster = known != Known::Enough;
         if brings_roster {
+            if mirror.awaited == 0 {
+                self.entries_asked = self.entries;
+            }
             mirror.await_roster();
         }
         local.under_way = Some(brings_roster);
@@ -253,6 +263,8 @@ impl Attendance {
         if !due || self.mirror.awaited > 0 || self.roster_failed {
             return None;
         }
+        // None is awaited.
+        self.entries_asked = self.entries;
         self.mirror.await_roster();
         Some(Operation::Roster)
     }
@@ -278,6 +290,8 @@ impl Attendance {
     ) -> Vec<Change> {
         let Some(local) = self.locals.get_mut(user) else { return Vec::new() };
         (local.registered, local.again) = (Registered::Yes, false);
+        self.entries += 1;
+        local.entered = self.entries;
         self.refreshed = Some(now);
         let info = local.member.info.clone();
         let useful = local.under_way.take() != Some(true) || self.mirror.answered();
@@ -385,7 +399,7 @@ impl Attendance {
         for (user, local) in &mut self.locals {
             // The store lost him, or the snapshot is older than his enter: entering again changes nothing then.
             if local.under_way.is_none() && !named.contains(user) {
-                if local.registered == Registered::Yes && local.sockets > 0 {
+                if local.registered == Registered::Yes && local.entered <= self.entries_asked {
                     self.mirror.hold = self.mirror.hold.max(Some(now + LOSS_HOLD));
                 }
                 local.registered = Registered::No;
