@@ -216,8 +216,9 @@ impl Attendance {
         if let Change::Left(user) = &change
             && let Some(local) = self.locals.get_mut(user).filter(|local| local.sockets > 0)
         {
-            // He sits here, so the store lost him: this node was taken for dead. Told again instead of shown.
-            local.registered = Registered::No;
+            // He sits here, so the store lost him (this node was taken for dead), or it is the news of an exit before his last
+            // enter. Told again instead of shown; should he go before that, the store is told of that too.
+            local.registered = Registered::Perhaps;
             return None;
         }
         mirror.put(change)
@@ -322,9 +323,12 @@ impl Attendance {
     }
 
     pub(crate) fn exited(&mut self, user: &UserId) {
-        if let Some(local) = self.locals.get_mut(user) {
-            local.registered = Registered::No;
-            local.under_way = None;
+        let Some(local) = self.locals.get_mut(user) else { return };
+        let was_sure = local.registered == Registered::Yes;
+        (local.registered, local.under_way) = (Registered::No, None);
+        if !was_sure && !local.wanted() && self.mirror.has(user) {
+            // The store may not have had him, and then it announces nothing: a comparison takes him out.
+            self.mirror.current = false;
         }
         self.forget_if_over(user);
     }
@@ -397,12 +401,13 @@ impl Attendance {
         }
         let named: HashSet<_> = snapshot.users.iter().map(|(user, _)| user.clone()).collect();
         for (user, local) in &mut self.locals {
-            // The store lost him, or the snapshot is older than his enter: entering again changes nothing then.
-            if local.under_way.is_none() && !named.contains(user) {
-                if local.registered == Registered::Yes && local.entered <= self.entries_asked {
+            // The store lost him, or the snapshot is older than his enter. Entering again changes nothing then; nor does an exit,
+            // should he go before that.
+            if local.under_way.is_none() && local.registered == Registered::Yes && !named.contains(user) {
+                if local.entered <= self.entries_asked {
                     self.mirror.hold = self.mirror.hold.max(Some(now + LOSS_HOLD));
                 }
-                local.registered = Registered::No;
+                local.registered = Registered::Perhaps;
             }
         }
         self.locals.retain(|_, local| !local.is_over());

@@ -218,8 +218,26 @@ fn a_user_whom_the_store_lost_is_told_again_and_a_leaver_leaves_no_ghost() {
     let mut story = Story::with(&["bob"]);
     story.left(version("e", 11), "ann");
     story.attendance.exit(story.now, &"ann".into());
+    // It may have been the news of an exit before her last enter, so the store is told.
+    assert!(story.exits("ann"));
+    story.attendance.exited(&"ann".into());
     assert!(story.attendance.is_empty());
     assert_eq!(story.roster(version("e", 11), &["bob"]).unwrap(), ["-ann"]);
+}
+
+#[test]
+fn who_goes_while_a_roster_from_before_he_came_is_looked_at_leaves_no_ghost() {
+    let mut story = Story::with(&["bob"]);
+    story.attendance.expect(&member("cy"), 100, Duration::ZERO);
+    // Behind: the store is at 13 by then, what happened between is on its way here.
+    assert!(story.enters("cy").is_some());
+    assert_eq!(story.entered("cy", version("e", 13), None), [""; 0]);
+    // Somebody else's answer brings a roster from before that.
+    story.joined(version("e", 12), "x");
+    assert_eq!(story.roster(version("e", 12), &["ann", "bob", "eve"]).unwrap(), ["+eve"]);
+    story.attendance.admit(&"cy".into());
+    story.attendance.exit(story.now, &"cy".into());
+    assert!(story.exits("cy"), "the store has him");
 }
 
 #[test]
