@@ -246,9 +246,13 @@ impl Log {
     /// Noting it once a number is enough.
     fn hear_unnumbered(&mut self) {
         self.figures.unnumbered += 1;
-        if let Some(at) = self.at.as_ref().filter(|at| self.noted < Some(at.offset)) {
-            self.noted = Some(at.offset);
-            self.note = Some(at.clone());
+        match &self.at {
+            Some(at) if self.noted < Some(at.offset) => {
+                self.noted = Some(at.offset);
+                self.note = Some(at.clone());
+            }
+            Some(_) => {}
+            None => self.early = true,
         }
     }
 

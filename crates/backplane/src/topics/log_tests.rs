@@ -146,6 +146,7 @@ fn who_is_in_before_the_channel_keeps_anything_loses_nothing() {
     let plain = Event::new("plain", RawJson::null());
     assert_eq!(hear(&mut log, now, plain), ["plain"]);
     assert_eq!(answer(&mut log, now, reading(6, [6])), [""; 0]);
+    assert!(log.next_note().is_some(), "what was heard without a number is noted once it is known where");
     assert_eq!(hear(&mut log, now, numbered(6)), ["6"], "it was on its way, and nobody has told it");
     assert_eq!(log.stand(&Resume { from: Some(at(6)), except: None }, 0).unwrap().recovered, Some(true));
 }
