@@ -100,7 +100,9 @@ impl Redis {
 fn serve(port: u16, words: &[&str]) -> Process {
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]).arg(port.to_string());
-    command.args(words);
+    // A replica writes down what its master sent, and a server reads at its start what it finds.
+    let file = format!("fanfare-test-{}-{port}.rdb", std::process::id());
+    command.args(["--dbfilename", &file]).args(words).current_dir(std::env::temp_dir());
     Process::spawn("redis-server", &mut command)
 }
 
