@@ -168,16 +168,12 @@ impl AppSettings {
 
     /// How much the store keeps of a channel; `None`: nothing. A cache channel without a rule keeps its last event.
     fn depth(&self, name: &ChannelName) -> Option<HistoryDepth> {
-        let rule = self.history_of(name);
+        let rule = model::history::depth_of(&self.history, name);
         if !name.kind().cache {
             return rule;
         }
         let HistoryDepth { size, ttl } = rule.unwrap_or(HistoryDepth { size: 1, ttl: Duration::ZERO });
         Some(HistoryDepth { size, ttl: ttl.max(self.cache_ttl) })
-    }
-
-    fn history_of(&self, name: &ChannelName) -> Option<HistoryDepth> {
-        self.history.iter().find(|rule| rule.fits(name)).map(|rule| rule.depth)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
-use crate::history::{HistoryDepth, HistoryRule};
+use crate::history::{self, HistoryDepth, HistoryRule};
 use crate::webhook::{Webhook, WebhookKinds};
 
 /// A text that no log, error or debug print shows.
@@ -160,7 +160,7 @@ impl App {
 
     /// How much of a channel is kept; `None`: nothing.
     pub fn history_of(&self, name: &ChannelName) -> Option<HistoryDepth> {
-        self.history.iter().find(|rule| rule.fits(name)).map(|rule| rule.depth)
+        history::depth_of(&self.history, name)
     }
 
     /// What any of its webhooks wants to hear of.

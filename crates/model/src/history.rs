@@ -30,6 +30,11 @@ impl HistoryRule {
     }
 }
 
+/// How much of a channel is kept by these rules: the first that fits holds. `None`: nothing.
+pub fn depth_of(rules: &[HistoryRule], name: &ChannelName) -> Option<HistoryDepth> {
+    rules.iter().find(|rule| rule.fits(name)).map(|rule| rule.depth)
+}
+
 fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     // `split` gives at least one part.

@@ -18,7 +18,7 @@ impl Topics {
         let (before, mut told) = (log.in_hand(), Vec::new());
         log.hear(now, event, &mut told);
         let (after, owes, figures) = (log.in_hand(), log.owes(), log.take_figures());
-        let is_waited_for = topic.waiting.iter().any(|waiting| waiting.resume.is_some());
+        let is_waited_for = topic.is_waited_for();
         self.in_hand = (self.in_hand + after).saturating_sub(before);
         self.heard.count(figures);
         self.broadcast_all(id, told);
@@ -53,7 +53,7 @@ impl Topics {
         log.retry(now, &mut told);
         self.in_hand += log.in_hand();
         self.broadcast_all(id, told);
-        if self.topic(id).is_some_and(|topic| topic.waiting.iter().any(|waiting| waiting.resume.is_some())) {
+        if self.topic(id).is_some_and(|topic| topic.is_waited_for()) {
             self.settle(now, id);
         }
     }

@@ -77,6 +77,11 @@ impl Topic {
         self.attendance.get_or_insert_with(|| Box::new(Attendance::on(kind)))
     }
 
+    /// Somebody waits who wants to know where the channel stands.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.resume.is_some())
+    }
+
     pub(super) fn is_unwanted(&self) -> bool {
         self.workers == 0 && self.waiting.is_empty()
     }
