@@ -26,7 +26,7 @@ const DOORS: [Doors; 8] = [
     Doors { folder: "crates/hub", may: &["model", "backplane", "bytes", "rustls", "tokio", "tracing"],
         never: &["dialects", "server", "fanfare-publisher", "redis", "hyper", "prometheus", "config"] },
     Doors { folder: "crates/server", may: &["model", "dialects", "backplane", "hub", "fanfare-publisher", "anyhow", "bytes",
-        "clap", "config", "form_urlencoded", "futures-util", "http-body-util", "hyper", "hyper-rustls", "hyper-util", "percent-encoding", "prometheus", "rlimit", "rustls", "serde", "serde_json",
+        "clap", "config", "form_urlencoded", "futures-util", "httparse", "http-body-util", "hyper", "hyper-rustls", "hyper-util", "percent-encoding", "prometheus", "rlimit", "rustls", "serde", "serde_json",
         "socket2", "tokio", "tokio-rustls", "tokio-tungstenite", "toml", "tracing", "tracing-subscriber", "x509-cert"],
         never: &["redis", "deadpool-redis"] },
     Doors { folder: "crates/publisher", may: &["model", "bytes", "http-body-util", "hyper", "hyper-util", "redis", "rustls",

@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn the_url_subscribes() {
         let open = |query: &[(&str, &str)]| {
-            let query: Vec<_> = query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let query: Vec<_> = query.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
             Plain
                 .open(&OpenRequest { path_rest: "", query: &query })
                 .map(|o| o.commands.len())

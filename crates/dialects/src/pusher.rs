@@ -4,6 +4,7 @@
 //! ("double encoding"), errors and whispers apart. A whisper keeps the JSON type in which it was sent.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use model::channel::ChannelName;
 use model::dialect::Goodbye;
@@ -82,7 +83,7 @@ impl Dialect for Pusher {
             Message::Binary(_) => return out.push(Action::Close(Reason::BinaryFrame.into())),
         };
         let frame = json::object::<Frame>(text);
-        let Some((event, frame)) = frame.and_then(|frame| Some((string(frame.event?)?, frame))) else {
+        let Some((event, frame)) = frame.and_then(|frame| Some((json::text(frame.event?)?, frame))) else {
             return strike(state, error(&Reason::BadFrame.into()), out);
         };
         state.strikes = 0;
@@ -100,10 +101,10 @@ impl Dialect for Pusher {
     fn notice(&self, _state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
         match notice {
             Notice::Welcome { socket_id, activity_timeout } => {
-                let data = format!(r#"{{"socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#);
                 frame("pusher:connection_established", None, out);
-                json::push_string(out, &data);
-                out.push(b'}');
+                let data = (r#""{\"socket_id\":\""#, r#"\",\"activity_timeout\":"#, r#"}"}"#);
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "{}{socket_id}{}{activity_timeout}{}", data.0, data.1, data.2);
             }
             Notice::Subscribed { channel, roster, position, recovered, .. } => {
                 frame("pusher_internal:subscription_succeeded", Some(channel.as_str()), out);
@@ -198,7 +199,7 @@ fn subscribe(data: Option<&RawValue>) -> Action {
         Ok(data) => data,
         Err(answer) => return answer,
     };
-    let Some(channel) = data.channel.and_then(string) else {
+    let Some(channel) = data.channel.and_then(json::text) else {
         return refuse("pusher:subscribe without a channel name");
     };
     let refused =
@@ -226,7 +227,7 @@ fn unsubscribe(data: Option<&RawValue>) -> Option<Action> {
         Ok(data) => data,
         Err(answer) => return Some(answer),
     };
-    let Some(channel) = data.channel.and_then(string) else {
+    let Some(channel) = data.channel.and_then(json::text) else {
         return Some(refuse("pusher:unsubscribe without a channel name"));
     };
     // A name that cannot exist is an unknown subscription, and those are no error.
@@ -243,14 +244,14 @@ fn sign_in(data: Option<&RawValue>) -> Action {
     let Ok(auth) = optional_string(data.auth) else {
         return refused("auth is not a string");
     };
-    let Some(user_data) = data.user_data.and_then(string) else {
+    let Some(user_data) = data.user_data.and_then(json::text) else {
         return refused("user_data is not a string of JSON");
     };
     Action::Command(Command::SignIn { auth, user_data: user_data.into() }, None)
 }
 
 fn whisper(event: &str, frame: &Frame<'_>) -> Action {
-    let Some(channel) = frame.channel.and_then(string) else {
+    let Some(channel) = frame.channel.and_then(json::text) else {
         return refuse("A client event without a channel name");
     };
     if event.len() > event::NAME_MAX {
@@ -297,17 +298,11 @@ fn channel_name(text: &str) -> Result<ChannelName, &'static str> {
     Ok(name)
 }
 
-fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let text = raw.get();
-    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
-}
-
 fn optional_string(raw: Option<&RawValue>) -> Result<Option<Box<str>>, ()> {
     match raw {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),
-        Some(raw) => string(raw).map(|text| Some(text.into())).ok_or(()),
+        Some(raw) => json::text(raw).map(|text| Some(text.into())).ok_or(()),
     }
 }
 

@@ -272,7 +272,7 @@ fn notices_and_the_end() {
 #[test]
 fn protocol_versions() {
     let open = |version: Option<&str>| {
-        let query: Vec<_> = version.map(|v| ("protocol".to_owned(), v.to_owned())).into_iter().collect();
+        let query: Vec<_> = version.map(|v| ("protocol".into(), v.into())).into_iter().collect();
         Pusher
             .open(&OpenRequest { path_rest: "key", query: &query })
             .map(|o| o.state.variant)

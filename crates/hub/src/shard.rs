@@ -146,12 +146,13 @@ impl Shard {
     }
 
     /// The first words, in one write with what stands before them.
-    fn welcome(&self, connection: &Connection, mut first: Vec<u8>) {
+    fn welcome(&mut self, connection: &Connection, mut first: Vec<u8>) {
         let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app().activity_timeout };
-        let mut payload = Vec::new();
-        connection.dialect.notice(&connection.state.get(), &welcome, &mut payload);
+        let payload = &mut self.scratch;
+        payload.clear();
+        connection.dialect.notice(&connection.state.get(), &welcome, payload);
         if !payload.is_empty() {
-            connection.framing.message(&payload, &mut first);
+            connection.framing.message(payload, &mut first);
         }
         // The outbox is empty, so it is never too much.
         let _ = connection.send(&[first.into()]);

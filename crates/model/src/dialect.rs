@@ -3,6 +3,8 @@
 //! A dialect is pure: no I/O, no clock, no tables of its own. What must be remembered for a connection is a small
 //! [`State`] that the connection owns and hands in.
 
+use std::borrow::Cow;
+
 use crate::command::{Action, Tag};
 use crate::delivery::Broadcast;
 use crate::notice::Notice;
@@ -57,12 +59,12 @@ pub struct OpenRequest<'a> {
     /// What follows the dialect's path: Pusher's app key.
     pub path_rest: &'a str,
     /// Decoded, in order.
-    pub query: &'a [(String, String)],
+    pub query: &'a [(Cow<'a, str>, Cow<'a, str>)],
 }
 
 impl OpenRequest<'_> {
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 }
 

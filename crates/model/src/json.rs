@@ -3,6 +3,8 @@
 //! The data of an event stays the bytes it came as, from publisher to socket: key order, `1.0`, twenty-digit numbers and
 //! escapes survive. So values travel as checked text, and nesting is bounded before any recursive code sees it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -82,6 +84,10 @@ pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
 /// True when brackets outside strings nest no deeper than [`DEPTH_MAX`]. One pass, no recursion; says nothing about
 /// validity otherwise.
 pub fn is_shallow(text: &[u8]) -> bool {
+    // What has few brackets at all, as most has, is seen eight or more bytes at a time.
+    if text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= DEPTH_MAX {
+        return true;
+    }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for &byte in text {
         if in_string {
@@ -108,8 +114,24 @@ pub fn is_shallow(text: &[u8]) -> bool {
     true
 }
 
+/// The content of a JSON string; `None` for another value, and for a string with an escape that is no text.
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
 /// Appends `content` as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, content: &str) {
+    // What needs no escape, as most does not, is copied; the search has no early end, so that it takes many bytes at a time.
+    let is_plain = content.bytes().fold(true, |plain, byte| plain & (byte >= b' ' && byte != b'"' && byte != b'\\'));
+    if is_plain {
+        out.reserve(content.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(content.as_bytes());
+        out.push(b'"');
+        return;
+    }
     // Writing a str to a Vec cannot fail.
     let _ = serde_json::to_writer(out, content);
 }
@@ -139,6 +161,17 @@ mod tests {
         let raw = RawJson::parse(" {\"a\" : 1.0, \"b\":12345678901234567890} ").unwrap();
         assert_eq!(raw.as_str(), "{\"a\" : 1.0, \"b\":12345678901234567890}");
         assert!(RawJson::parse("{").is_none() && RawJson::parse("1 2").is_none() && RawJson::parse("").is_none());
+    }
+
+    #[test]
+    fn strings_are_escaped_as_the_library_does() {
+        let all: String = (0..=0x2ff).filter_map(char::from_u32).collect();
+        let parts = all.char_indices().map(|(at, c)| &all[at..at + c.len_utf8()]).chain(["", "plain", "a\"b", &all]);
+        for text in parts {
+            let mut out = Vec::new();
+            push_string(&mut out, text);
+            assert_eq!(out, serde_json::to_vec(text).unwrap(), "{text:?}");
+        }
     }
 
     #[test]

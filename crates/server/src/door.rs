@@ -1,24 +1,27 @@
 //! What a client's first request asks for: an upgrade to one of the dialects, or an answer of the HTTP API.
 //!
-//! HTTP/1.1 by hyper. An upgrade leaves hyper and takes the bare stream along with the bytes that were already read.
+//! An ordinary upgrade is answered at once ([`crate::upgrade`]). All else is HTTP/1.1 by hyper; an upgrade there leaves hyper and
+//! takes the bare stream along with the bytes that were already read.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dialects::{DIALECTS, PLAIN, PUSHER};
 use http_body_util::Full;
-use hub::{Hub, Worker};
+use hub::{Connection, Hub, Sink, Worker};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -37,9 +40,10 @@ use crate::directory::Directory;
 use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
-use crate::origin::Page;
+use crate::origin::is_foreign;
 use crate::stream::Stream;
 use crate::transport::websocket;
+use crate::upgrade;
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
@@ -59,6 +63,8 @@ pub(crate) struct Door {
     /// From accept to the end of the first request's head; also for reading a body.
     pub(crate) patience: Duration,
     pub(crate) frame_bytes: usize,
+    /// Where the first bytes of plain sockets are read.
+    pub(crate) head: RefCell<Box<[u8; FIRST_BYTES]>>,
 }
 
 /// How long a kept connection may be silent, or take for the head of a further request. Longer than the pools of most
@@ -67,6 +73,9 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// hyper's buffer for a request; a head that does not fit is refused.
 const HEAD_BYTES: usize = 64 << 10;
+
+/// First bytes that are read at once; an upgrade that is longer is hyper's.
+pub(crate) const FIRST_BYTES: usize = 8 << 10;
 
 const PLAIN_ON_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 62\r\nConnection: close\r\n\r\nThis is plain HTTP on an HTTPS port: write https:// or wss://\n";
@@ -99,22 +108,98 @@ enum Upgrade {
     TurnAway { goodbye: Goodbye, reason: &'static str },
 }
 
+/// A client that is in. `read`: bytes that came along with its upgrade.
+struct Client {
+    connection: Rc<Connection>,
+    read: Vec<u8>,
+}
+
+/// What a plain socket said first.
+enum First {
+    Upgrade { answer: Vec<u8>, upgrade: Upgrade, read: Vec<u8> },
+    Other(Vec<u8>),
+}
+
+/// What an upgrade asks for, whoever has read its head.
+struct Asked<'a> {
+    dialect: usize,
+    /// What follows the dialect's name in the path.
+    rest: &'a str,
+    query: &'a str,
+    origin: Option<&'a [u8]>,
+    host: Option<&'a [u8]>,
+}
+
 impl Door {
-    /// Serves one socket until it is closed or has become a WebSocket, which then has a task of its own.
+    /// Serves one socket to its end.
     pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, peer: IpAddr, handshake: Handshake) {
-        let handshake = Cell::new(Some(handshake));
-        let began = Instant::now();
-        let stream = match &self.tls {
-            None => Stream::Plain(stream),
-            // Boxed: it is short, and must not make every client's task larger.
-            Some(tls) => match Box::pin(timeout_at(began + self.patience, self.shake_hands(tls, stream))).await {
-                Ok(Some(stream)) => stream,
-                _ => return,
-            },
+        let worker = self.worker.clone();
+        let frame_bytes = self.frame_bytes;
+        // Boxed: it is short, and must not make the task larger that stays.
+        if let Some(client) = Box::pin(self.let_in(stream, peer, handshake)).await {
+            websocket::serve(worker, client.connection, client.read, frame_bytes).await;
+        }
+    }
+
+    /// What comes before the WebSocket; all there is, where no WebSocket comes.
+    async fn let_in(self: Rc<Self>, stream: TcpStream, peer: IpAddr, handshake: Handshake) -> Option<Client> {
+        let deadline = Instant::now() + self.patience;
+        if let Some(tls) = &self.tls {
+            let stream = Box::pin(timeout_at(deadline, self.shake_hands(tls, stream))).await.ok()??;
+            return Box::pin(self.http(stream, Vec::new(), peer, handshake, deadline)).await;
+        }
+        let mut sink = Sink::Plain(stream);
+        let read = timeout_at(deadline, poll_fn(|cx| self.read_first(&mut sink, cx))).await.ok()?.ok()?;
+        // Unreachable otherwise: it was made just above.
+        let Sink::Plain(stream) = sink else { return None };
+        let read = match read {
+            First::Upgrade { answer, upgrade, read } => {
+                drop(handshake);
+                return self.begin(Stream::Plain(stream), answer, upgrade, read);
+            }
+            First::Other(read) => read,
         };
+        Box::pin(self.http(Stream::Plain(stream), read, peer, handshake, deadline)).await
+    }
+
+    /// The first bytes of a plain socket, and the upgrade if they are one.
+    fn read_first(&self, sink: &mut Sink, cx: &mut Context<'_>) -> Poll<io::Result<First>> {
+        // Shared by all: nothing awaits while it is borrowed.
+        let mut buffer = self.head.borrow_mut();
+        let n = loop {
+            ready!(sink.poll_read_ready(cx))?;
+            match sink.try_read(&mut buffer[..]) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => break n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        };
+        let bytes = &buffer[..n];
+        let upgrade = upgrade::read(bytes).and_then(|head| Some((dialect_at(head.path)?, head)));
+        Poll::Ready(Ok(match upgrade {
+            Some(((dialect, rest), head)) => {
+                let asked = Asked { dialect, rest, query: head.query, origin: head.origin, host: head.host };
+                let read = bytes[head.rest.clone()].to_vec();
+                First::Upgrade { answer: head.answer(), upgrade: self.admit(&asked), read }
+            }
+            None => First::Other(bytes.to_vec()),
+        }))
+    }
+
+    /// Serves HTTP until the socket is closed or has become a WebSocket. `read`: what has come already.
+    async fn http(
+        &self,
+        stream: Stream,
+        read: Vec<u8>,
+        peer: IpAddr,
+        handshake: Handshake,
+        deadline: Instant,
+    ) -> Option<Client> {
+        let handshake = Cell::new(Some(handshake));
         let upgrade = RefCell::new(None);
         // When the client must have sent the head of its next request; none while one is being answered.
-        let deadline = Cell::new(Some(began + self.patience));
+        let deadline = Cell::new(Some(deadline));
         let service = service_fn(async |request| {
             drop(handshake.take());
             deadline.set(None);
@@ -122,7 +207,7 @@ impl Door {
             deadline.set(Some(Instant::now() + IDLE));
             answer
         });
-        let gate = Gate { io: TokioIo::new(stream), upgrade: &upgrade, held: Vec::new() };
+        let gate = Gate { io: TokioIo::new(stream), read: read.into(), upgrade: &upgrade, held: Vec::new() };
         let connection = builder().serve_connection(gate, service).without_shutdown();
         tokio::pin!(connection);
         let parts = loop {
@@ -130,26 +215,35 @@ impl Door {
                 parts = &mut connection => break parts,
                 () = sleep_until(deadline.get().unwrap_or_else(|| Instant::now() + IDLE)) => {
                     if deadline.get().is_some_and(|deadline| deadline <= Instant::now()) {
-                        return;
+                        return None;
                     }
                 }
             }
         };
         // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
-        let Ok(parts) = parts else { return };
+        let parts = parts.ok()?;
         let Gate { io, held, .. } = parts.io;
-        let (stream, read) = (io.into_inner(), parts.read_buf);
-        match upgrade.take().map(|upgrade| self.renewed(upgrade)) {
-            None => websocket::discard(stream).await,
-            Some(Upgrade::Open { app, dialect, opening }) => {
-                let connection = self.worker.open(stream.into(), held, app, dialect, opening);
-                // A copy: the bytes themselves would keep alive the whole buffer in which the request was read.
-                let link = websocket::serve(self.worker.clone(), connection, read.to_vec(), self.frame_bytes);
-                tokio::task::spawn_local(link);
+        let stream = io.into_inner();
+        match upgrade.take() {
+            None => {
+                websocket::discard(stream).await;
+                None
             }
-            Some(Upgrade::TurnAway { goodbye, reason }) => {
+            // A copy: the bytes themselves would keep alive the whole buffer in which the request was read.
+            Some(upgrade) => self.begin(stream, held, self.renewed(upgrade), parts.read_buf.to_vec()),
+        }
+    }
+
+    /// Makes a stream with a granted upgrade a client. `answer`: to the upgrade, not yet written.
+    fn begin(&self, stream: Stream, answer: Vec<u8>, upgrade: Upgrade, read: Vec<u8>) -> Option<Client> {
+        match upgrade {
+            Upgrade::Open { app, dialect, opening } => {
+                Some(Client { connection: self.worker.open(stream.into(), answer, app, dialect, opening), read })
+            }
+            Upgrade::TurnAway { goodbye, reason } => {
                 self.metrics.rejected(reason);
-                tokio::task::spawn_local(websocket::turn_away(stream, held, read, goodbye));
+                tokio::task::spawn_local(websocket::turn_away(stream, answer, read, goodbye));
+                None
             }
         }
     }
@@ -217,7 +311,10 @@ impl Door {
         }
         match create_response_with_body(request, Full::default) {
             Ok(answer) => {
-                *upgrade.borrow_mut() = Some(self.admit(request, dialect, rest));
+                let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
+                let query = request.uri().query().unwrap_or_default();
+                let asked = Asked { dialect, rest, query, origin: header(ORIGIN), host: header(HOST) };
+                *upgrade.borrow_mut() = Some(self.admit(&asked));
                 answer
             }
             Err(error) => {
@@ -230,14 +327,14 @@ impl Door {
 
     /// Whom the URL names, and what it asks for. A "no" is said over the WebSocket: a browser hides the answer to a failed
     /// upgrade from its page.
-    fn admit(&self, request: &Request<Incoming>, number: usize, rest: &str) -> Upgrade {
-        let dialect: &dyn Dialect = DIALECTS[number];
-        let query = pairs(request.uri().query().unwrap_or_default());
+    fn admit(&self, asked: &Asked<'_>) -> Upgrade {
+        let dialect: &dyn Dialect = DIALECTS[asked.dialect];
+        let query = pairs(asked.query);
         let turn_away = |refusal: Refusal, state: State| Upgrade::TurnAway {
             goodbye: dialect.goodbye(&state, &refusal),
             reason: refusal.reason.row().label,
         };
-        let opening = match dialect.open(&OpenRequest { path_rest: rest, query: &query }) {
+        let opening = match dialect.open(&OpenRequest { path_rest: asked.rest, query: &query }) {
             Ok(opening) => opening,
             Err((refusal, state)) => return turn_away(refusal, state),
         };
@@ -248,7 +345,7 @@ impl Door {
         };
         let Some(app) = app else { return turn_away(Reason::UnknownApp.into(), opening.state) };
         let origins = served.named(app).map_or(&[][..], |named| &named.origins);
-        if !origins.is_empty() && Page::of(request.headers(), origins) == Page::Foreign {
+        if !origins.is_empty() && is_foreign(asked.origin, asked.host, origins) {
             let refusal = Refusal::new(Reason::Unauthorized, "Origin not allowed");
             return Upgrade::TurnAway { goodbye: dialect.goodbye(&opening.state, &refusal), reason: "origin" };
         }
@@ -259,7 +356,7 @@ impl Door {
             };
             return turn_away(reason.into(), opening.state);
         }
-        Upgrade::Open { app: app.clone(), dialect: number as u8, opening }
+        Upgrade::Open { app: app.clone(), dialect: asked.dialect as u8, opening }
     }
 
     /// The app as it is set by now: it may have changed or gone between the upgrade and its answer.
@@ -290,6 +387,8 @@ impl Door {
 /// words of the dialect.
 struct Gate<'a> {
     io: TokioIo<Stream>,
+    /// What was read before hyper came; it is given first.
+    read: Bytes,
     upgrade: &'a RefCell<Option<Upgrade>>,
     held: Vec<u8>,
 }
@@ -301,7 +400,16 @@ impl Gate<'_> {
 }
 
 impl Read for Gate<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let n = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
@@ -352,8 +460,16 @@ fn dialect_at(path: &str) -> Option<(usize, &str)> {
 }
 
 /// Percent-decoded, in order.
-pub(crate) fn pairs(query: &str) -> Vec<(String, String)> {
-    form_urlencoded::parse(query.as_bytes()).map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+pub(crate) fn pairs(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+    if query.contains(['%', '+']) {
+        return form_urlencoded::parse(query.as_bytes()).collect();
+    }
+    // Nothing is encoded, as in nearly all: each publish over HTTP and each upgrade has this.
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect()
 }
 
 fn text(status: StatusCode, body: &str) -> Answer {

@@ -21,6 +21,7 @@ mod settings;
 mod stream;
 mod tls;
 mod transport;
+mod upgrade;
 mod webhooks;
 
 use std::process::ExitCode;

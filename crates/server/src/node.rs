@@ -1,5 +1,6 @@
 //! The life of a node: open the doors, join the cluster, serve, let everybody go.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::admin::Admin;
 use crate::api::{Api, Places, Rate};
 use crate::banner;
 use crate::directory::{Directory, Served};
-use crate::door::Door;
+use crate::door::{Door, FIRST_BYTES};
 use crate::gateway_auth::Gateway;
 use crate::listen::{self, Acceptor, Admission, Order};
 use crate::metrics::{self, Metrics};
@@ -253,6 +254,7 @@ impl Node {
             in_flight: self.in_flight.clone(),
             patience: self.settings.limits.handshake,
             frame_bytes: self.settings.limits.frame_bytes,
+            head: RefCell::new(Box::new([0; FIRST_BYTES])),
         }
     }
 

@@ -86,14 +86,11 @@ pub(crate) enum Page {
 impl Page {
     pub(crate) fn of(headers: &HeaderMap, allowed: &[Pattern]) -> Self {
         let Some(value) = headers.get(ORIGIN) else { return Self::Own };
-        let origin = value.to_str().unwrap_or_default().to_lowercase();
-        if allowed.iter().any(|pattern| pattern.matches(&origin)) {
+        let origin = lower(value.as_bytes());
+        if is_allowed(&origin, allowed) {
             return Self::Allowed(value.clone());
         }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let authority = origin.split_once("://").map(|(_, authority)| authority);
-        let is_own = !host.is_empty() && authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host));
-        if is_own { Self::Own } else { Self::Foreign }
+        if is_own(&origin, headers.get(HOST).map(HeaderValue::as_bytes)) { Self::Own } else { Self::Foreign }
     }
 
     /// What lets an allowed page read the answer. Never `*`: cookies are in the game.
@@ -104,6 +101,26 @@ impl Page {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
+}
+
+/// The same question of two headers' values, where there is no answer for the page to read.
+pub(crate) fn is_foreign(origin: Option<&[u8]>, host: Option<&[u8]>, allowed: &[Pattern]) -> bool {
+    origin.map(lower).is_some_and(|origin| !is_allowed(&origin, allowed) && !is_own(&origin, host))
+}
+
+/// As text in lower case; what is no text matches nothing.
+fn lower(origin: &[u8]) -> String {
+    str::from_utf8(origin).unwrap_or_default().to_lowercase()
+}
+
+fn is_allowed(origin: &str, allowed: &[Pattern]) -> bool {
+    allowed.iter().any(|pattern| pattern.matches(origin))
+}
+
+/// True when the page came from the very host that it asks.
+fn is_own(origin: &str, host: Option<&[u8]>) -> bool {
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    !authority.is_empty() && host.is_some_and(|host| authority.as_bytes().eq_ignore_ascii_case(host))
 }
 
 /// The answer to a preflight: which headers a page may send. What is not forwarded does no harm.

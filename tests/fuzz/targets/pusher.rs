@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let url = String::from_utf8_lossy(lines.next().unwrap_or_default());
     let (key, query) = url.split_once('?').unwrap_or((&url, ""));
-    let query: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let mut state = match dialect.open(&OpenRequest { path_rest: key, query: &query }) {
         Ok(opening) => {
             assert_eq!(opening.app_key.as_deref(), Some(key));

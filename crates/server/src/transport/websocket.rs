@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use hub::{Connection, Sink, Turn, Worker};
 use model::dialect::Goodbye;
@@ -172,11 +171,11 @@ async fn discard_all(connection: &Rc<Connection>) {
 }
 
 /// Says no to a client whose handshake is done but whom no app takes in. `answer`: to its upgrade, not yet written.
-pub(crate) async fn turn_away(mut stream: Stream, answer: Vec<u8>, read: Bytes, goodbye: Goodbye) {
+pub(crate) async fn turn_away(mut stream: Stream, answer: Vec<u8>, read: Vec<u8>, goodbye: Goodbye) {
     let farewell = async {
         stream.write_all(&answer).await?;
         let config = config(16 << 10);
-        let mut socket = WebSocket::from_partially_read(&mut stream, read.into(), Role::Server, Some(config)).await;
+        let mut socket = WebSocket::from_partially_read(&mut stream, read, Role::Server, Some(config)).await;
         if let Ok(message) = String::from_utf8(goodbye.message)
             && !message.is_empty()
         {
