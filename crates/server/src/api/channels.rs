@@ -9,17 +9,17 @@ use hyper::StatusCode;
 use model::{Access, App, ChannelKey, ChannelName, json};
 
 use super::info::{self, Info};
-use super::{Api, Refused, names};
+use super::{Api, Pair, Refused, names};
 use backplane::{Page, PageFrom, PublishError};
 
 const PRESENCE: &str = "presence-";
 
 /// A query parameter, if it is there; of several the first.
-pub(super) fn parameter<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+pub(super) fn parameter<'a>(query: &'a [Pair<'_>], name: &str) -> Option<&'a str> {
+    query.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
 }
 
-pub(super) async fn list(api: &Api, app: &App, query: &[(String, String)]) -> Result<Bytes, Refused> {
+pub(super) async fn list(api: &Api, app: &App, query: &[Pair<'_>]) -> Result<Bytes, Refused> {
     let prefix = parameter(query, "filter_by_prefix").unwrap_or_default();
     let info = Info::read(parameter(query, "info").unwrap_or_default(), &info::COUNTS).map_err(Refused::bad)?;
     if info.user_count && !prefix.starts_with(PRESENCE) {
@@ -41,7 +41,7 @@ pub(super) async fn list(api: &Api, app: &App, query: &[(String, String)]) -> Re
     Ok(out.into())
 }
 
-pub(super) async fn one(api: &Api, app: &App, name: &str, query: &[(String, String)]) -> Result<Bytes, Refused> {
+pub(super) async fn one(api: &Api, app: &App, name: &str, query: &[Pair<'_>]) -> Result<Bytes, Refused> {
     let name = names::channel(app, name).map_err(Refused::bad)?;
     let info = Info::read(parameter(query, "info").unwrap_or_default(), &info::ALL).map_err(Refused::bad)?;
     info.fits(&name).map_err(Refused::bad)?;
@@ -78,7 +78,7 @@ async fn push_cache(api: &Api, app: &App, name: ChannelName, out: &mut Vec<u8>) 
     Ok(())
 }
 
-pub(super) async fn users(api: &Api, app: &App, name: &str, query: &[(String, String)]) -> Result<Bytes, Refused> {
+pub(super) async fn users(api: &Api, app: &App, name: &str, query: &[Pair<'_>]) -> Result<Bytes, Refused> {
     let name = names::channel(app, name).map_err(Refused::bad)?;
     if name.kind().access != Access::Presence {
         return Err(Refused::bad(format!("Only presence channels have users: {:?}", name.as_str())));

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use model::{App, ChannelKey, Event, Position, json};
 
 use super::channels::parameter;
-use super::{Api, Refused, names};
+use super::{Api, Pair, Refused, names};
 use crate::clock;
 
 /// Events of a page, if nobody says how many, and at most.
 const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1_000;
 
-pub(super) async fn page(api: &Api, app: &App, name: &str, query: &[(String, String)]) -> Result<Bytes, Refused> {
+pub(super) async fn page(api: &Api, app: &App, name: &str, query: &[Pair<'_>]) -> Result<Bytes, Refused> {
     let name = names::channel(app, name).map_err(Refused::bad)?;
     if app.history_of(&name).is_none() && !name.kind().cache {
         let text = format!("{:?} keeps no history: no rule of the app's setting `history` fits it", name.as_str());
@@ -53,7 +53,7 @@ fn limit(text: Option<&str>) -> Result<u32, Refused> {
     limit.ok_or_else(|| Refused::bad(format!("limit is {text:?}: a whole number from 1 to {LIMIT_MAX} is allowed")))
 }
 
-fn position(query: &[(String, String)], name: &str) -> Result<Option<Position>, Refused> {
+fn position(query: &[Pair<'_>], name: &str) -> Result<Option<Position>, Refused> {
     let Some(text) = parameter(query, name) else { return Ok(None) };
     let wrong =
         || Refused::bad(format!("{name} is {text:?}, which is no position: take `next` or a `position` of an answer"));

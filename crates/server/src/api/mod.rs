@@ -11,6 +11,7 @@ mod places;
 mod rate;
 mod routes;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,9 @@ pub(crate) struct Api {
     pub(crate) places: Arc<Places>,
     pub(crate) rate: Arc<Rate>,
 }
+
+/// One parameter, decoded: name and value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The most parameters of a request. SDKs send five and what they are asked for.
 const PARAMETERS_MAX: usize = 100;
@@ -157,7 +161,10 @@ impl Api {
         let body = read(body, self.body_bytes, patience).await?;
         unread.set(false);
         self.authorize(&app, auth::verify_body(&signed, &body))?;
-        let query = auth::with_arrays_joined(&query).unwrap_or(query);
+        let query = match auth::with_arrays_joined(&query) {
+            Some(joined) => joined.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            None => query,
+        };
         let answer = match found.call {
             Call::Publish => events::publish(self, &app, &body).await,
             Call::PublishBatch => events::publish_batch(self, &app, &body).await,
@@ -179,7 +186,7 @@ impl Api {
     }
 }
 
-fn parameters(query: &str) -> Result<Vec<(String, String)>, Refused> {
+fn parameters(query: &str) -> Result<Vec<Pair<'_>>, Refused> {
     if query.bytes().filter(|byte| *byte == b'&').count() >= PARAMETERS_MAX {
         return Err(Refused::bad(format!("The query has more than {PARAMETERS_MAX} parameters")));
     }

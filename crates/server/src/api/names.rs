@@ -9,18 +9,19 @@ pub(super) fn channel(app: &App, text: &str) -> Result<ChannelName, String> {
     if let Some(user) = text.strip_prefix(USER_PREFIX) {
         return user_channel(app, user);
     }
-    let shown: String = text.chars().take(200).collect();
+    let shown = || text.chars().take(200).collect::<String>();
     let max = app.limits.channel_name_bytes;
     if text.len() > max {
-        return Err(format!("The channel name is longer than {max} bytes: {shown:?}"));
+        return Err(format!("The channel name is longer than {max} bytes: {:?}", shown()));
     }
     if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-=@,.;".contains(&b)) {
         return Err(format!(
             "The channel name has a character other than A-Z a-z 0-9 _ - = @ , . ; (only #server-to-user-ID begins with \
-             #): {shown:?}"
+             #): {:?}",
+            shown()
         ));
     }
-    ChannelName::new(text).map_err(|bad| format!("{}: {shown:?}", bad.0))
+    ChannelName::new(text).map_err(|bad| format!("{}: {:?}", bad.0, shown()))
 }
 
 /// The channel of a signed-in user. Ids are the application's own: whatever a name can hold.

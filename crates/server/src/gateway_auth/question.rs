@@ -24,7 +24,8 @@ pub(super) fn read(body: &[u8], of_channel: bool) -> Result<Question, String> {
     } else {
         let mut form = pairs(text);
         // Given twice, the last one counts, as in PHP.
-        let mut take = |name: &str| form.iter().rposition(|(key, _)| key == name).map(|at| form.swap_remove(at).1);
+        let mut take =
+            |name: &str| form.iter().rposition(|(key, _)| key == name).map(|at| form.swap_remove(at).1.into_owned());
         Asked { socket_id: take("socket_id"), channel_name: take("channel_name") }
     };
     let socket = asked.socket_id.ok_or("socket_id is missing: send it as a form or as JSON")?;
