@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hub::{Connection, Sink, Turn, Worker};
 use model::dialect::Goodbye;
 use model::{Message, Reason};
@@ -36,12 +36,17 @@ type WebSocket<S> = WebSocketStream<S>;
 /// Serves a connection to its end. `read`: bytes that came along with the upgrade request.
 pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Vec<u8>, frame_bytes: usize) {
     let mut ended = Ended { worker: worker.clone(), connection: connection.clone(), label: "error" };
-    let link = Link(connection.clone());
-    let mut socket = WebSocket::from_partially_read(link, read, Role::Server, Some(config(frame_bytes))).await;
+    let mut socket = upgraded(Link(connection.clone()), read, frame_bytes);
     let end = converse(&worker, &connection, &mut socket).await;
     // What follows is short: it must not make the long-lived task larger.
     Box::pin(part(&connection, &mut socket, end)).await;
     ended.label = end.label();
+}
+
+/// A function of its own: awaited in the task above, what makes the socket would stay a part of each client's memory for life.
+fn upgraded(link: Link, read: Vec<u8>, frame_bytes: usize) -> WebSocket<Link> {
+    let socket = WebSocket::from_partially_read(link, read, Role::Server, Some(config(frame_bytes)));
+    socket.now_or_never().expect("there is no handshake to wait for")
 }
 
 /// Takes the connection out of its worker however its task ends.
