@@ -58,7 +58,7 @@ impl Run {
         let size: usize = deliveries.iter().map(|delivery| delivery.bytes()).sum();
         let mut bytes = Vec::with_capacity(size);
         let mut ends = Vec::with_capacity(deliveries.len());
-        let mut payload = Vec::new();
+        let mut payload = Vec::with_capacity(size / deliveries.len().max(1));
         let mut frames = 0;
         for delivery in deliveries {
             payload.clear();

@@ -461,15 +461,16 @@ fn dialect_at(path: &str) -> Option<(usize, &str)> {
 
 /// Percent-decoded, in order.
 pub(crate) fn pairs(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
-    if query.contains(['%', '+']) {
+    if query.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return form_urlencoded::parse(query.as_bytes()).collect();
     }
     // Nothing is encoded, as in nearly all: each publish over HTTP and each upgrade has this.
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let mut pairs = Vec::with_capacity(8);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        pairs.push((key.into(), value.into()));
+    }
     pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect()
 }
 
 fn text(status: StatusCode, body: &str) -> Answer {

@@ -106,7 +106,7 @@ impl Api {
         // An answer before the end of the body ends the line, and whoever keeps lines must know.
         let unread = Cell::new(!request.body().is_end_stream());
         let (route, allow, outcome) = match routes::find(&method, request.uri().path()) {
-            Ok(found) => (found.name, None, self.call(request, found, patience, &unread).await),
+            Ok(found) => (found.name, None, self.call(request, found, patience, &unread, began).await),
             Err(Missed { refused, name, allow }) => (name, allow, Err(refused.into())),
         };
         let (status, body, wait) = match outcome {
@@ -137,6 +137,7 @@ impl Api {
         found: Found,
         patience: Duration,
         unread: &Cell<bool>,
+        now: Instant,
     ) -> Result<Bytes, TurnedAway> {
         let served = self.directory.now();
         let app = served.apps.by_id(&found.app).cloned();
@@ -148,7 +149,7 @@ impl Api {
         let signed = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query };
         // Who has not shown that he is the application gets no place and no patience.
         self.authorize(&app, auth::verify_head(&app, &signed, clock::seconds()))?;
-        if let Err(wait) = self.rate.take(&app, self.backplane.nodes(), Instant::now()) {
+        if let Err(wait) = self.rate.take(&app, self.backplane.nodes(), now) {
             let limit = app.limits.api_requests_per_second;
             let text = format!("More than {limit} requests a second, which is this app's limit");
             let refused = Refused(StatusCode::TOO_MANY_REQUESTS, text);
