@@ -16,7 +16,7 @@ struct Doors {
 }
 
 #[rustfmt::skip]
-const DOORS: [Doors; 8] = [
+const DOORS: [Doors; 9] = [
     Doors { folder: "crates/model", may: &["bytes", "serde", "serde_json", "hmac", "sha2", "md-5", "hex"],
         never: &["dialects", "backplane", "hub", "server", "fanfare-publisher", "tokio"] },
     Doors { folder: "crates/dialects", may: &["model", "serde", "serde_json"],
@@ -31,6 +31,8 @@ const DOORS: [Doors; 8] = [
         never: &["redis", "deadpool-redis"] },
     Doors { folder: "crates/publisher", may: &["model", "bytes", "http-body-util", "hyper", "hyper-util", "redis", "rustls",
         "rustls-native-certs", "serde_json", "tokio", "tokio-rustls", "webpki-roots"], never: &["dialects", "backplane", "hub", "server"] },
+    Doors { folder: "crates/bench", may: &["anyhow", "clap", "fanfare-publisher", "futures-util", "hdrhistogram", "nix",
+        "plotters", "rlimit", "serde_json", "tokio", "tokio-tungstenite"], never: &["dialects", "backplane", "hub", "server"] },
     Doors { folder: "crates/xtask", may: &[],
         never: &["model", "dialects", "backplane", "hub", "server", "fanfare-publisher"] },
     Doors { folder: "tests", may: &[],

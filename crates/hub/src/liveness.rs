@@ -3,7 +3,7 @@
 //! A wheel of one-second places: a connection stands in one of them and is looked at only when that second comes, so the
 //! cost is one look a connection and activity timeout, not one a second.
 
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use model::{Heartbeat, Reason};
 
@@ -13,25 +13,32 @@ use crate::shard::Shard;
 /// Places of the wheel. A later deadline is looked at early and put back.
 const PLACES: u32 = 128;
 
+/// Names a connection without holding it: a weak pointer would keep the memory of one that is gone until its second comes.
+type Name = (u32, u32);
+
+fn name(connection: &Connection) -> Name {
+    (connection.slot, connection.id.sequence())
+}
+
 #[derive(Default)]
 pub(crate) struct Wheel {
-    places: Vec<Vec<Weak<Connection>>>,
+    places: Vec<Vec<Name>>,
     /// The last second that was worked off.
     done: u32,
 }
 
 impl Wheel {
     /// Looks at the connection at this second, or as near before it as the wheel reaches.
-    pub(crate) fn put(&mut self, connection: &Rc<Connection>, second: u32) {
+    pub(crate) fn put(&mut self, connection: &Connection, second: u32) {
         if self.places.is_empty() {
             self.places.resize_with(PLACES as usize, Vec::new);
         }
         let second = second.clamp(self.done + 1, self.done + PLACES - 1);
-        self.places[(second % PLACES) as usize].push(Rc::downgrade(connection));
+        self.places[(second % PLACES) as usize].push(name(connection));
     }
 
     /// The connections of the next second that has come, if one has.
-    fn next(&mut self, now: u32) -> Option<Vec<Weak<Connection>>> {
+    fn next(&mut self, now: u32) -> Option<Vec<Name>> {
         if self.done >= now || self.places.is_empty() {
             self.done = self.done.max(now);
             return None;
@@ -70,15 +77,18 @@ impl Shard {
         self.shared.now.set(now);
         self.stats.seconds.set(now.into());
         while let Some(place) = self.wheel.next(now) {
-            for connection in place.iter().filter_map(Weak::upgrade) {
-                self.look_at(&connection, now);
+            for known in place {
+                let connection = self.connections.get(known.0).filter(|connection| name(connection) == known).cloned();
+                if let Some(connection) = connection {
+                    self.look_at(&connection, now);
+                }
             }
         }
         self.settle();
     }
 
     fn look_at(&mut self, connection: &Rc<Connection>, now: u32) {
-        if connection.closing().is_some() || self.connections.get(connection.slot).is_none() {
+        if connection.closing().is_some() {
             return;
         }
         if connection.is_held() {
