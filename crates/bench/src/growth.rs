@@ -145,12 +145,13 @@ impl Growth {
         command
             .env("FANFARE_SERVER__LISTEN", format!("127.0.0.1:{port}"))
             .env("FANFARE_SERVER__ADMIN", "127.0.0.1:0")
-            .env("FANFARE_LIMITS__ACCEPTS_PER_SECOND", "0");
+            .env("FANFARE_LIMITS__ACCEPTS_PER_SECOND", "0")
+            .env("FANFARE_APPS__BENCH__ID", "app-id")
+            .env("FANFARE_APPS__BENCH__KEY", "app-key")
+            .env("FANFARE_APPS__BENCH__SECRET", "app-secret")
+            .env("FANFARE_APPS__BENCH__EVENT_BYTES", "65536");
         if let Some(url) = redis {
             command.env("FANFARE_REDIS__URL", url);
-            command.env("FANFARE_APPS__BENCH__ID", "app-id");
-            command.env("FANFARE_APPS__BENCH__KEY", "app-key");
-            command.env("FANFARE_APPS__BENCH__SECRET", "app-secret");
         }
         start(command, port)
     }

@@ -29,8 +29,9 @@ use crate::roster::Operation;
 use crate::topics::{Command, Heard, TopicId, Topics};
 use crate::{Ask, Item, LinkStatus, Workers};
 
-/// Pushes of one turn; then other tasks of the runtime have theirs.
-const TURN: usize = 256;
+/// Pushes of one turn; then other tasks of the runtime have theirs. As many as the reader brings in one of its turns: with fewer, a
+/// burst of messages waits here until the link is given up, though the thread has time (docs/decisions/013).
+const TURN: usize = 8_192;
 /// Presence pipelines under way: rosters may be large.
 const PIPELINES_MAX: usize = 4;
 /// One line a reason in this time.
