@@ -2,16 +2,19 @@
 
 mod api;
 mod bad_input;
+mod bytes;
 mod cluster;
 mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod fairness;
 mod faults;
 mod frames;
 mod gateway_auth;
 mod herd;
 mod history;
+mod instructions;
 mod isolation;
 mod laravel;
 mod memory;

@@ -70,6 +70,15 @@ impl Node {
         node
     }
 
+    /// As [`Self::start`], run by another program.
+    pub(crate) fn under(program: &str, words: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program);
+        command.args(words).arg(binary()).env("FANFARE_REDIS__URL", "").envs(SETTINGS);
+        let node = Self::spawn(command.envs(settings.iter().copied()));
+        node.wait_ready();
+        node
+    }
+
     /// As [`Self::start`], with a log that takes nothing.
     pub(crate) fn with_full_log(redis: &str, settings: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("sh");

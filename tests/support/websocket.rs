@@ -64,6 +64,14 @@ impl Socket {
         Self { stream: self.stream.try_clone().unwrap(), bytes: Vec::new(), ..*self }
     }
 
+    /// True when something has come that was not read yet.
+    pub(crate) fn has_something(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let found = !self.bytes.is_empty() || self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_nonblocking(false).unwrap();
+        found
+    }
+
     /// Waits this long for the next frame.
     pub(crate) fn patience(&mut self, limit: Duration) {
         self.limit = limit;

@@ -26,7 +26,7 @@ use crate::tally::{self, Tally, Track};
 use crate::target::Node;
 
 /// Connections from one source address: the system has some 28,000 ports for each.
-const PER_SOURCE: usize = 25_000;
+const PER_SOURCE: usize = 20_000;
 
 /// How long a client may take from connecting to being subscribed.
 const OPEN_MAX: Duration = Duration::from_secs(60);
@@ -205,8 +205,7 @@ fn run_thread(
 impl Thread {
     /// One client's life.
     async fn serve(self: Rc<Self>, client: usize) {
-        let opened = tokio::time::timeout(OPEN_MAX, self.come(client));
-        let (mut socket, channel) = match opened.await.unwrap_or_else(|_| Err(anyhow!("it took over a minute"))) {
+        let (mut socket, channel) = match self.come(client).await {
             Ok(opened) => opened,
             Err(error) => {
                 self.heard.borrow_mut().why.get_or_insert(format!("{error:#}"));
@@ -220,7 +219,11 @@ impl Thread {
             heard.tracks.len() - 1
         };
         self.progress.live.fetch_add(1, Relaxed);
-        let lived = if self.plan.restless { self.wander(&mut socket, channel).await } else { self.listen(&mut socket, place).await };
+        let lived = if self.plan.restless {
+            self.wander(&mut socket, channel).await
+        } else {
+            self.listen(&mut socket, place).await
+        };
         if lived.is_err() {
             self.heard.borrow_mut().tally.closed += 1;
         }
@@ -233,15 +236,21 @@ impl Thread {
         }
         let _place = self.places.acquire().await?;
         let began = Instant::now();
+        let opened = tokio::time::timeout(OPEN_MAX, self.enter(client)).await;
+        let opened = opened.unwrap_or_else(|_| Err(anyhow!("it took over a minute")))?;
+        tally::note(&mut self.heard.borrow_mut().opening, began.elapsed().as_nanos() as u64);
+        Ok(opened)
+    }
+
+    async fn enter(&self, client: usize) -> Result<(Socket, u32)> {
         let number = self.plan.first + client;
         let channel = (number % self.plan.channels) as u32;
-        // By the channel's round, so that each channel has clients on all nodes.
-        let node = &self.nodes[(number / self.plan.channels + number) % self.nodes.len()];
+        // One further for each round of the channels, so that each channel has clients on all nodes.
+        let node = &self.nodes[(number / self.plan.channels + channel as usize) % self.nodes.len()];
         let mut socket = connect(node, &self.app_key, number).await.with_context(|| node.authority.clone())?;
         wait_for(&mut socket, "pusher:connection_established").await?;
         subscribe(&mut socket, channel).await?;
         wait_for(&mut socket, "pusher_internal:subscription_succeeded").await?;
-        tally::note(&mut self.heard.borrow_mut().opening, began.elapsed().as_nanos() as u64);
         Ok((socket, channel))
     }
 

@@ -1,6 +1,5 @@
 //! How costs grow with connections, channels, payload and nodes: starts nodes (and a Redis) by itself, measures point after point.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::plot;
-use crate::process::Watched;
+use crate::process::{REDIS, Watched};
 use crate::report::Report;
 use crate::scenario::{Bench, Clients, Events};
 use crate::target::Target;
@@ -98,8 +97,9 @@ impl Growth {
         let redis = (point.nodes > 0).then(|| self.start_redis()).transpose()?;
         let url = redis.as_ref().map(|redis| format!("redis://127.0.0.1:{}", redis.port));
         let nodes = (0..point.nodes.max(1)).map(|_| self.start_node(url.as_deref())).collect::<Result<Vec<_>>>()?;
-        let watched: Vec<Watched> =
-            nodes.iter().map(|node| Watched { name: "node".to_owned(), pid: node.child.id() }).collect();
+        let watch = |name: &str, started: &Started| Watched { name: name.to_owned(), pid: started.child.id() };
+        let mut watched: Vec<Watched> = nodes.iter().map(|node| watch("node", node)).collect();
+        watched.extend(redis.as_ref().map(|redis| watch(REDIS, redis)));
         let target = Target {
             nodes: nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.port)).collect(),
             app_id: "app-id".to_owned(),
@@ -125,15 +125,11 @@ impl Growth {
             batch: 1,
             drain: 10.0,
         };
-        let at_redis = redis.as_ref().map(RedisUsed::look).transpose()?;
+        let sent_before = redis.as_ref().map(bytes_sent).transpose()?;
         let mut report = Bench { target: &target, watched: &watched, clients: &clients }.fanout(sweep, &events)?;
         report.value("nodes", "nodes", point.nodes.max(1) as f64, "");
-        if let (Some(redis), Some(before)) = (&redis, at_redis) {
-            let after = RedisUsed::look(redis)?;
-            let events = events.rate * self.seconds;
-            let micros = (after.cpu - before.cpu) as f64 / 1_000.0 / events;
-            report.value("redis_cpu_us_per_event", "Redis: CPU an event", micros, "us");
-            let bytes = (after.sent - before.sent) as f64 / events;
+        if let (Some(redis), Some(before)) = (&redis, sent_before) {
+            let bytes = (bytes_sent(redis)? - before) as f64 / (events.rate * self.seconds);
             report.value("redis_bytes_out_per_event", "Redis: bytes out an event", bytes, "B");
         }
         Ok(report)
@@ -186,21 +182,12 @@ fn start(mut command: Command, port: u16) -> Result<Started> {
     Ok(started)
 }
 
-/// What Redis has used.
-struct RedisUsed {
-    cpu: u64,
-    sent: u64,
-}
-
-impl RedisUsed {
-    fn look(redis: &Started) -> Result<Self> {
-        let process = Watched { name: "redis".to_owned(), pid: redis.child.id() };
-        let mut stream = TcpStream::connect(("127.0.0.1", redis.port))?;
-        stream.write_all(b"INFO stats\r\nQUIT\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(':')).collect();
-        let sent = fields.get("total_net_output_bytes").and_then(|bytes| bytes.trim().parse().ok());
-        Ok(Self { cpu: process.look()?.cpu, sent: sent.context("Redis tells no traffic")? })
-    }
+/// What Redis has sent to its clients since it began.
+fn bytes_sent(redis: &Started) -> Result<u64> {
+    let mut stream = TcpStream::connect(("127.0.0.1", redis.port))?;
+    stream.write_all(b"INFO stats\r\nQUIT\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let sent = text.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")?.trim().parse().ok());
+    sent.context("Redis tells no traffic")
 }

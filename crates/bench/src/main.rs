@@ -24,7 +24,11 @@ use crate::scenario::{Bench, Clients, Events};
 use crate::target::Target;
 
 #[derive(Parser, Debug)]
-#[command(name = "fanfare-bench", version, about = "Load for fanfare and other servers of the Pusher protocol, and what it costs them")]
+#[command(
+    name = "fanfare-bench",
+    version,
+    about = "Load for fanfare and other servers of the Pusher protocol, and what it costs them"
+)]
 struct Cli {
     #[command(subcommand)]
     scenario: Scenario,

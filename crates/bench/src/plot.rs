@@ -41,20 +41,60 @@ pub(crate) fn draw_all(results: &Path, out: &Path) -> Result<()> {
     let chart = |file, title, x, y, powers| Chart { file, title, x, y, powers };
     let cost = "CPU a delivery, µs";
     let drawn: [Drawn<'_>; 7] = [
-        ("connections", "connections", "cpu_us_per_delivery",
-            chart("delivery-by-connections", "A delivery, by subscribers of one channel", "subscribers", cost, false)),
-        ("connections", "connections", "anonymous_mib_held",
-            chart("memory-by-connections", "Memory of a node, by connections", "connections", "anonymous memory, MiB", false)),
-        ("channels", "channels", "cpu_us_per_delivery",
-            chart("delivery-by-channels", "A delivery, by channels of 5,000 subscribers", "channels", cost, true)),
-        ("payload", "payload", "cpu_us_per_delivery",
-            chart("delivery-by-payload", "A delivery to one of 1,000, by size", "bytes of data", cost, true)),
-        ("nodes", "nodes", "cpu_us_per_delivery",
-            chart("delivery-by-nodes", "A delivery, by nodes that share 3,000 subscribers", "nodes", cost, false)),
-        ("nodes", "nodes", "redis_cpu_us_per_event",
-            chart("redis-by-nodes", "An event in Redis, by nodes that listen", "nodes", "CPU of Redis an event, µs", false)),
-        ("nodes", "nodes", "redis_bytes_out_per_event",
-            chart("traffic-by-nodes", "Traffic out of Redis, by nodes that listen", "nodes", "bytes an event", false)),
+        (
+            "connections",
+            "connections",
+            "cpu_us_per_delivery",
+            chart("delivery-by-connections", "A delivery, by subscribers of one channel", "subscribers", cost, false),
+        ),
+        (
+            "connections",
+            "connections",
+            "anonymous_mib_held",
+            chart(
+                "memory-by-connections",
+                "Memory of a node, by connections",
+                "connections",
+                "anonymous memory, MiB",
+                false,
+            ),
+        ),
+        (
+            "channels",
+            "channels",
+            "cpu_us_per_delivery",
+            chart("delivery-by-channels", "A delivery, by channels of 5,000 subscribers", "channels", cost, true),
+        ),
+        (
+            "payload",
+            "payload",
+            "cpu_us_per_delivery",
+            chart("delivery-by-payload", "A delivery to one of 1,000, by size", "bytes of data", cost, true),
+        ),
+        (
+            "nodes",
+            "nodes",
+            "cpu_us_per_delivery",
+            chart("delivery-by-nodes", "A delivery, by nodes that share 3,000 subscribers", "nodes", cost, false),
+        ),
+        (
+            "nodes",
+            "nodes",
+            "redis_cpu_us_per_event",
+            chart(
+                "redis-by-nodes",
+                "An event in Redis, by nodes that listen",
+                "nodes",
+                "CPU of Redis an event, µs",
+                false,
+            ),
+        ),
+        (
+            "nodes",
+            "nodes",
+            "redis_bytes_out_per_event",
+            chart("traffic-by-nodes", "Traffic out of Redis, by nodes that listen", "nodes", "bytes an event", false),
+        ),
     ];
     for (sweep, x, y, chart) in drawn {
         let of = |line: &Value| Some((line["results"][x].as_f64()?, line["results"][y].as_f64()?));
@@ -87,6 +127,9 @@ fn straight_line(points: &[(f64, f64)]) -> Series {
 
 /// Three digits that matter.
 fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let digits = (2 - value.abs().max(1e-9).log10().floor() as i32).clamp(0, 6) as usize;
     format!("{value:.digits$}")
 }

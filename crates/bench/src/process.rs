@@ -64,9 +64,17 @@ pub(crate) fn look_at_all(watched: &[Watched]) -> Result<Vec<Used>> {
     watched.iter().map(Watched::look).collect()
 }
 
-/// The sum over all processes of what lies between two looks.
-pub(crate) fn cpu_between(before: &[Used], after: &[Used]) -> u64 {
-    before.iter().zip(after).map(|(before, after)| after.cpu.saturating_sub(before.cpu)).sum()
+/// The process with this name is Redis, whose CPU is told apart from the nodes'.
+pub(crate) const REDIS: &str = "redis";
+
+/// Nanoseconds of CPU between two looks: of the nodes together, and of Redis.
+pub(crate) fn cpu_between(watched: &[Watched], before: &[Used], after: &[Used]) -> (u64, u64) {
+    let (mut nodes, mut redis) = (0, 0);
+    for (process, (before, after)) in watched.iter().zip(before.iter().zip(after)) {
+        let sum = if process.name == REDIS { &mut redis } else { &mut nodes };
+        *sum += after.cpu.saturating_sub(before.cpu);
+    }
+    (nodes, redis)
 }
 
 /// The growth of anonymous memory between two looks, of all processes together. May be negative.

@@ -105,7 +105,12 @@ impl Bench<'_> {
             .value("connections", "connections", self.clients.connections as f64, "")
             .value("channels", "channels", plan.channels as f64, "")
             .value("payload", "payload", events.payload as f64, "B")
-            .value("events_per_second", &format!("events by {}", self.target.road()), said.events() as f64 / seconds, "/s")
+            .value(
+                "events_per_second",
+                &format!("events by {}", self.target.road()),
+                said.events() as f64 / seconds,
+                "/s",
+            )
             .value("deliveries_per_second", "deliveries", tally.received as f64 / arrived, "/s")
             .times("latency", "latency from when it was due", &tally.latency);
         if plan.channels == 1 {
@@ -118,10 +123,15 @@ impl Bench<'_> {
             report.times("tardy", "publisher behind its schedule", &said.tardy);
         }
         if !self.watched.is_empty() {
-            let held: u64 = before.iter().map(|used| used.anonymous).sum();
+            let nodes = self.watched.iter().zip(&before).filter(|(process, _)| process.name != process::REDIS);
+            let held: u64 = nodes.map(|(_, used)| used.anonymous).sum();
             report.value("anonymous_mib_held", "anonymous memory with all subscribed", held as f64 / 1048576.0, "MiB");
         }
-        let cpu = process::cpu_between(&before, &after);
+        let (cpu, redis) = process::cpu_between(self.watched, &before, &after);
+        if redis > 0 {
+            let micros = redis as f64 / 1_000.0 / said.events() as f64;
+            report.value("redis_cpu_us_per_event", "CPU of Redis an event", micros, "us");
+        }
         self.costs(&mut report, cpu, &[("delivery", tally.received), ("publish", said.events())]);
         report.arrivals(&tally, expected, plan.keeps_order());
         Ok(report)
@@ -142,7 +152,11 @@ impl Bench<'_> {
             .value("seconds", "all subscribed after", seconds, "s")
             .value("connections_per_second", "connections", connections as f64 / seconds, "/s")
             .times("live", "connect to subscribed", &ended.opening);
-        self.costs(&mut report, process::cpu_between(&before, &after), &[("connection", connections as u64)]);
+        self.costs(
+            &mut report,
+            process::cpu_between(self.watched, &before, &after).0,
+            &[("connection", connections as u64)],
+        );
         report.arrivals(&ended.tally, 0, true);
         Ok(report)
     }
@@ -172,7 +186,7 @@ impl Bench<'_> {
         if !self.watched.is_empty() {
             let bytes = process::growth_between(&third, &all) as f64 / connections;
             let resident: u64 = later.iter().map(|used| used.resident).sum();
-            let share = process::cpu_between(&all, &later) as f64 / 1e9 / seconds * 100.0;
+            let share = process::cpu_between(self.watched, &all, &later).0 as f64 / 1e9 / seconds * 100.0;
             report
                 .value("bytes_per_connection", "memory a connection", bytes, "B")
                 .value("resident_mib", "resident", resident as f64 / 1048576.0, "MiB")
@@ -195,7 +209,7 @@ impl Bench<'_> {
             .value("connections", "connections", self.clients.connections as f64, "")
             .value("channels", "channels", self.clients.plan(true).channels as f64, "")
             .value("changes_per_second", "changes", tally.changes as f64 / seconds, "/s");
-        self.costs(&mut report, process::cpu_between(&before, &after), &[("change", tally.changes)]);
+        self.costs(&mut report, process::cpu_between(self.watched, &before, &after).0, &[("change", tally.changes)]);
         report.arrivals(&tally, 0, true);
         Ok(report)
     }
@@ -212,7 +226,12 @@ impl Bench<'_> {
             let used = process::look_at_all(self.watched)?;
             if !used.is_empty() {
                 let resident = used.iter().map(|used| used.resident).sum::<u64>() as f64 / 1048576.0;
-                report.value(&format!("resident_mib_{round}"), &format!("resident after round {round}"), resident, "MiB");
+                report.value(
+                    &format!("resident_mib_{round}"),
+                    &format!("resident after round {round}"),
+                    resident,
+                    "MiB",
+                );
             }
         }
         report.arrivals(&closed, 0, true);

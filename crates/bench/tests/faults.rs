@@ -25,7 +25,7 @@ enum Fault {
 /// The least of Pusher's protocol, with a fault.
 struct Server {
     fault: Fault,
-    subscribers: Mutex<Vec<(String, mpsc::UnboundedSender<String>)>>,
+    subscribers: Mutex<Vec<(String, mpsc::Sender<String>)>>,
     /// Events so far, and the one that is held back.
     events: Mutex<(u64, Option<(String, String)>)>,
 }
@@ -99,7 +99,7 @@ impl Server {
     fn tell(&self, to: &str, channel: &str, data: &str) {
         let frame = serde_json::json!({"event": "bench", "channel": channel, "data": data}).to_string();
         for (_, subscriber) in self.subscribers.lock().unwrap().iter().filter(|(name, _)| name == to) {
-            subscriber.send(frame.clone()).unwrap();
+            subscriber.try_send(frame.clone()).unwrap();
         }
     }
 
@@ -109,7 +109,7 @@ impl Server {
         socket.send(say(r#"{"event":"pusher:connection_established","data":"{}"}"#)).await.unwrap();
         let asked = socket.next().await.unwrap().unwrap().into_text().unwrap();
         let asked: serde_json::Value = serde_json::from_str(&asked).unwrap();
-        let (sender, mut frames) = mpsc::unbounded_channel();
+        let (sender, mut frames) = mpsc::channel(1_000);
         self.subscribers.lock().unwrap().push((asked["data"]["channel"].as_str().unwrap().to_owned(), sender));
         socket.send(say(r#"{"event":"pusher_internal:subscription_succeeded","data":"{}"}"#)).await.unwrap();
         while let Some(frame) = frames.recv().await {
@@ -127,7 +127,8 @@ fn bench(fault: Fault) -> (Output, String) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = Arc::new(Server { fault, subscribers: Mutex::default(), events: Mutex::default() });
     runtime.spawn(server.serve(listener));
-    let words = ["fanout", "--connections", "4", "--channels", "2", "--rate", "120", "--seconds", "0.5", "--drain", "1"];
+    let words =
+        ["fanout", "--connections", "4", "--channels", "2", "--rate", "120", "--seconds", "0.5", "--drain", "1"];
     let output = Command::new(env!("CARGO_BIN_EXE_fanfare-bench")).args(words).args(["--to", &url]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output, text)

@@ -14,13 +14,14 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need { name: "python3 with venv", packages: &["python3-venv"], met: has_venv },
     Need { name: "redis-server", packages: &["redis-server"], met: || shell::has("redis-server") },
     Need { name: "node 18 or later, and npm", packages: &["nodejs", "npm"], met: has_node },
     Need { name: "php", packages: &["php-cli"], met: || shell::has("php") },
     Need { name: "php's redis extension", packages: &["php-redis"], met: || php("extension_loaded('redis')") },
     Need { name: "predis", packages: &["php-predis"], met: || php("@include 'Predis/autoload.php'") },
+    Need { name: "valgrind", packages: &["valgrind"], met: || shell::has("valgrind") },
     Need { name: "kill", packages: &["procps"], met: || shell::has("kill") },
     Need { name: "Laravel", packages: &["php-laravel-framework"], met: || php("@include 'Illuminate/autoload.php'") },
 ];
