@@ -2,10 +2,14 @@
 //! layer: docs/reports/autobahn.md.
 
 use std::cell::Cell;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Instant;
 
+use crate::support::http;
+use crate::support::node::KEY;
 use crate::support::prelude::*;
-use crate::support::websocket::{BINARY, CLOSE, PING, PONG, TEXT, masked};
+use crate::support::websocket::{BINARY, CLOSE, PING, PONG, TEXT, masked, upgrade};
 
 const PROBE: &[u8] = br#"{"event":"pusher:ping","data":{}}"#;
 
@@ -250,4 +254,36 @@ fn a_close_is_answered_with_its_own_code_and_ends_the_line() {
     table.check("a reason that is not UTF-8", &close(1000, b"\xed\xa0\x80"), &["close 1007", "end"]);
     let late = join(&[close(1000, b""), masked(true, TEXT, PROBE), masked(true, PING, b"1")]);
     table.check("what comes after a close is not read", &late, &["close 1000", "end"]);
+}
+
+#[test]
+fn an_upgrade_may_come_in_pieces_and_with_a_message_right_behind_it() {
+    let node = Node::start("", &[]);
+    let path = format!("/app/{KEY}?protocol=7");
+    let subscribe = masked(true, TEXT, br#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#);
+    let asked = |headers: &str| [upgrade(node.address, &path, headers).as_bytes(), &subscribe].concat();
+    let (short, long) = (asked(""), asked(&format!("Cookie: {}\r\n", "x".repeat(20_000))));
+    let head = short.len() - subscribe.len();
+    let cases = [
+        (&short, 0),
+        (&short, 1),
+        (&short, 50),
+        (&short, head - 2),
+        (&short, head),
+        (&short, head + 3),
+        (&long, 9_000),
+    ];
+    for (bytes, split) in cases {
+        let mut stream = TcpStream::connect(node.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in [&bytes[..split], &bytes[split..]] {
+            stream.write_all(piece).unwrap();
+            // What is answered later was read later, by the one worker or the other.
+            (0..4).for_each(|_| assert_eq!(http::get(node.address, "/up").status, 200));
+        }
+        let mut socket = Socket::upgraded(stream).expect("the upgrade is granted");
+        for event in ["pusher:connection_established", "pusher_internal:subscription_succeeded"] {
+            assert!(matches!(socket.next(), Frame::Text(text) if text.contains(event)), "{event}, split at {split}");
+        }
+    }
 }

@@ -45,6 +45,11 @@ impl Socket {
         let mut stream = TcpStream::connect(to).map_err(|_| 0u16)?;
         stream.set_nodelay(true).unwrap();
         stream.write_all(upgrade(to, path, headers).as_bytes()).map_err(|_| 0u16)?;
+        Self::upgraded(stream)
+    }
+
+    /// Takes the answer to an upgrade that was asked for.
+    pub(crate) fn upgraded(stream: TcpStream) -> Result<Self, u16> {
         let mut socket = Self { stream, bytes: Vec::new(), answers: true, limit: LIMIT };
         loop {
             if let Some(end) = socket.bytes.windows(4).position(|window| window == b"\r\n\r\n") {

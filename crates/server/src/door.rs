@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -22,11 +21,9 @@ use http_body_util::Full;
 use hub::{Connection, Hub, Sink, Worker};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use model::dialect::Goodbye;
 use model::{App, Dialect, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
 use tokio::io::AsyncWriteExt;
@@ -37,6 +34,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use crate::api;
 use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
@@ -207,7 +205,7 @@ impl Door {
             deadline.set(Some(Instant::now() + IDLE));
             answer
         });
-        let gate = Gate { io: TokioIo::new(stream), read: read.into(), upgrade: &upgrade, held: Vec::new() };
+        let gate = Gate::new(stream, read, || upgrade.borrow().is_some());
         let connection = builder().serve_connection(gate, service).without_shutdown();
         tokio::pin!(connection);
         let parts = loop {
@@ -222,8 +220,7 @@ impl Door {
         };
         // An error of the HTTP conversation concerns its client alone, who has been answered by hyper.
         let parts = parts.ok()?;
-        let Gate { io, held, .. } = parts.io;
-        let stream = io.into_inner();
+        let (stream, held) = parts.io.open();
         match upgrade.take() {
             None => {
                 websocket::discard(stream).await;
@@ -380,74 +377,6 @@ impl Door {
             return false;
         }
         self.hub.connections_of(&app.id) + self.api.backplane.connections_elsewhere(&app.id) >= limit
-    }
-}
-
-/// hyper's way to the socket. Once an upgrade is granted the answer is held back: it goes out in one write with the first
-/// words of the dialect.
-struct Gate<'a> {
-    io: TokioIo<Stream>,
-    /// What was read before hyper came; it is given first.
-    read: Bytes,
-    upgrade: &'a RefCell<Option<Upgrade>>,
-    held: Vec<u8>,
-}
-
-impl Gate<'_> {
-    fn holds(&self) -> bool {
-        self.upgrade.borrow().is_some()
-    }
-}
-
-impl Read for Gate<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.read.is_empty() {
-            let n = self.read.len().min(buffer.remaining());
-            buffer.put_slice(&self.read.split_to(n));
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Gate<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.holds() {
-            self.held.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.holds() {
-            let before = self.held.len();
-            for part in parts {
-                self.held.extend_from_slice(part);
-            }
-            return Poll::Ready(Ok(self.held.len() - before));
-        }
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
