@@ -1,6 +1,9 @@
 //! The questions: what a delivery, a publish, a connection, a change costs, and what is left when all are gone.
 
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -93,10 +96,12 @@ impl Bench<'_> {
         let before = process::look_at_all(self.watched)?;
         let publishing = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let shown = Shown::begin(&crowd);
         let said = runtime.block_on(say::say(self.target, &plan, start))?;
         let expected = self.expected(&said.published);
         crowd.wait_for(expected, Duration::from_secs_f64(events.drain));
         let arrived = publishing.elapsed().as_secs_f64();
+        drop(shown);
         let after = process::look_at_all(self.watched)?;
         let tally = crowd.close(&said.published)?.tally;
         let mut report = Report::new(scenario);
@@ -272,6 +277,38 @@ impl Bench<'_> {
         for (what, count) in per.iter().filter(|(_, count)| *count > 0) {
             let micros = cpu as f64 / 1_000.0 / *count as f64;
             report.value(&format!("cpu_us_per_{what}"), &format!("CPU a {what}"), micros, "us");
+        }
+    }
+}
+
+/// Shows on a terminal how much has arrived, twice a second, until it is dropped.
+struct Shown {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shown {
+    fn begin(crowd: &Crowd) -> Self {
+        let over = Arc::<AtomicBool>::default();
+        let (progress, is_over) = (crowd.progress.clone(), over.clone());
+        let work = move || {
+            while !is_over.load(Relaxed) {
+                eprint!("\r{} events arrived ", progress.received.load(Relaxed));
+                std::thread::park_timeout(Duration::from_millis(500));
+            }
+            eprintln!();
+        };
+        Self { over, thread: std::io::stderr().is_terminal().then(|| std::thread::spawn(work)) }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It only prints.
+            let _ = thread.join();
         }
     }
 }
