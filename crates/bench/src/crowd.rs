@@ -31,6 +31,9 @@ const PER_SOURCE: usize = 20_000;
 /// How long a client may take from connecting to being subscribed.
 const OPEN_MAX: Duration = Duration::from_secs(60);
 
+/// How long a second copy of the last event may take.
+const AFTERMATH: Duration = Duration::from_millis(100);
+
 /// How often a thread looks whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -83,8 +86,12 @@ pub(crate) struct Ended {
     pub(crate) opening: Histogram<u64>,
 }
 
+/// The name of all events.
+pub(crate) const EVENT: &str = "bench-event";
+
+/// Of this run's own, so that two on the same nodes do not hear each other.
 pub(crate) fn channel_name(number: u32) -> String {
-    format!("bench-{number}")
+    format!("bench-{}-{number}", std::process::id())
 }
 
 impl Crowd {
@@ -135,6 +142,8 @@ impl Crowd {
         while self.progress.received.load(Relaxed) < received && Instant::now() < deadline {
             std::thread::sleep(LOOK);
         }
+        // What comes now is one too many.
+        std::thread::sleep(AFTERMATH);
     }
 
     /// Closes all; `published`: how many events each channel had.
@@ -256,14 +265,20 @@ impl Thread {
 
     /// Hears until the end.
     async fn listen(&self, socket: &mut Socket, place: usize) -> Result<()> {
+        let own = format!("\"{}\"", channel_name(self.heard.borrow().tracks[place].channel()));
         while let Some(message) = socket.next().await {
             let Message::Text(text) = message? else { continue };
             let Some(stamp) = Stamp::find(&text) else {
+                self.heard.borrow_mut().tally.damaged += u64::from(text.contains(EVENT));
                 answer(socket, &text).await?;
                 continue;
             };
             let now = self.start.elapsed().as_nanos() as u64;
             let heard = &mut *self.heard.borrow_mut();
+            if !text.contains(&own) {
+                heard.tally.misrouted += 1;
+                continue;
+            }
             heard.tracks[place].note(stamp, now, &mut heard.tally);
             heard.tally.bytes += text.len() as u64;
             self.progress.received.fetch_add(1, Relaxed);

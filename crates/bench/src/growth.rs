@@ -123,6 +123,7 @@ impl Growth {
             seconds: self.seconds,
             publishers: point.channels.min(4),
             batch: 1,
+            in_flight: 256,
             drain: 10.0,
         };
         let sent_before = redis.as_ref().map(bytes_sent).transpose()?;

@@ -141,6 +141,7 @@ fn run(cli: &Cli) -> Result<()> {
                 seconds: *seconds,
                 publishers: *publishers,
                 batch: *batch,
+                in_flight: 256,
                 drain: 10.0,
             };
             Bench { target, watched, clients: &clients }.fanout("publish", &events)?

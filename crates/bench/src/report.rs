@@ -58,6 +58,7 @@ impl Report {
             ("doubled", tally.doubled, true),
             ("late", tally.late, ordered),
             ("misrouted", tally.misrouted, true),
+            ("damaged", tally.damaged, true),
             ("closed", tally.closed, true),
         ];
         for (name, count, counts) in faults {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use fanfare_publisher::{Event, Publisher, RawJson};
 use hdrhistogram::Histogram;
 
-use crate::crowd::channel_name;
+use crate::crowd::{EVENT, Progress, channel_name};
 use crate::stamp::Stamp;
 use crate::tally;
 use crate::target::Target;
@@ -25,6 +25,11 @@ pub(crate) struct Plan {
     pub(crate) publishers: usize,
     /// Events that go together.
     pub(crate) batch: usize,
+    /// Without a rate, deliveries that may be under way before the next event is said: more would only fill the server's queues until
+    /// it closes who is behind.
+    pub(crate) under_way_max: u64,
+    /// Deliveries of an event.
+    pub(crate) subscribers: u64,
 }
 
 /// What was said.
@@ -59,18 +64,23 @@ struct Round {
     /// Taken by all publishers where they share channels.
     next: AtomicU64,
     published: Vec<AtomicU64>,
+    /// Events said so far, and what the clients have heard.
+    said: AtomicU64,
+    progress: Arc<Progress>,
 }
 
 /// Publishes until the time is up. `start`: zero of the run's clock.
 ///
 /// # Errors
 /// The first publish that was refused, or whose fate is not known: from there on no count would mean anything.
-pub(crate) async fn say(target: &Target, plan: &Plan, start: Instant) -> Result<Said> {
+pub(crate) async fn say(target: &Target, plan: &Plan, progress: &Arc<Progress>, start: Instant) -> Result<Said> {
     let published = (0..plan.channels).map(|_| AtomicU64::new(0)).collect();
     let began = Instant::now();
-    let round = Arc::new(Round { plan: plan.clone(), start, began, next: AtomicU64::new(0), published });
+    let (plan, progress) = (plan.clone(), progress.clone());
+    let zero = || AtomicU64::new(0);
+    let round = Arc::new(Round { plan, start, began, next: zero(), published, said: zero(), progress });
     let mut tasks = Vec::new();
-    for number in 0..plan.publishers {
+    for number in 0..round.plan.publishers {
         tasks.push(tokio::spawn(round.clone().publish(number, target.publisher(number)?)));
     }
     let (mut answered, mut tardy) = (tally::histogram(), tally::histogram());
@@ -88,6 +98,7 @@ impl Round {
         let (mut answered, mut tardy) = (tally::histogram(), tally::histogram());
         let mut own = 0;
         loop {
+            self.wait_for_room().await;
             let batch: Vec<u64> = (0..self.plan.batch).map(|_| self.take(number, &mut own)).collect();
             let first = match self.plan.rate {
                 Some(rate) => self.began + Duration::from_secs_f64(batch[0] as f64 / rate),
@@ -109,10 +120,23 @@ impl Round {
                 all => publisher.publish_all(all).await?,
             };
             tally::note(&mut answered, sent.elapsed().as_nanos() as u64);
+            self.said.fetch_add(self.plan.batch as u64, Relaxed);
             for event in batch {
                 let channels = self.plan.channels as u64;
                 self.published[(event % channels) as usize].fetch_max(event / channels + 1, Relaxed);
             }
+        }
+    }
+
+    /// Without a rate: until the clients have caught up, or the time is over.
+    async fn wait_for_room(&self) {
+        let under_way = || {
+            let expected = self.said.load(Relaxed) * self.plan.subscribers;
+            expected.saturating_sub(self.progress.received.load(Relaxed))
+        };
+        while self.plan.rate.is_none() && under_way() > self.plan.under_way_max && self.began.elapsed() < self.plan.time
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -133,6 +157,6 @@ impl Round {
         let channels = self.plan.channels as u64;
         let channel = (number % channels) as u32;
         let stamp = Stamp { channel, number: number / channels + 1, due };
-        Event::new(channel_name(channel), "bench", RawJson::string(&stamp.text(self.plan.payload)))
+        Event::new(channel_name(channel), EVENT, RawJson::string(&stamp.text(self.plan.payload)))
     }
 }

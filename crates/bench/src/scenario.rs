@@ -54,6 +54,9 @@ pub(crate) struct Events {
     /// Events in one publish; 10 at most over HTTP.
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: usize,
+    /// Without a rate: events under way, said and not yet heard by all, at most.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) in_flight: u64,
     /// Seconds that the last events may take to arrive.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) drain: f64,
@@ -85,19 +88,23 @@ impl Bench<'_> {
     pub(crate) fn fanout(&self, scenario: &str, events: &Events) -> Result<Report> {
         let start = Instant::now();
         let crowd = self.gather(self.clients.plan(false), start)?;
+        let channels = self.clients.plan(false).channels;
+        let subscribers = (self.clients.connections / channels).max(1) as u64;
         let plan = say::Plan {
-            channels: self.clients.plan(false).channels,
+            channels,
             rate: (events.rate > 0.0).then_some(events.rate),
             time: Duration::from_secs_f64(events.seconds),
             payload: events.payload,
             publishers: events.publishers.max(1),
             batch: events.batch.max(1),
+            under_way_max: events.in_flight * subscribers,
+            subscribers,
         };
         let before = process::look_at_all(self.watched)?;
         let publishing = Instant::now();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let shown = Shown::begin(&crowd);
-        let said = runtime.block_on(say::say(self.target, &plan, start))?;
+        let said = runtime.block_on(say::say(self.target, &plan, &crowd.progress, start))?;
         let expected = self.expected(&said.published);
         crowd.wait_for(expected, Duration::from_secs_f64(events.drain));
         let arrived = publishing.elapsed().as_secs_f64();

@@ -28,6 +28,8 @@ pub(crate) struct Tally {
     pub(crate) doubled: u64,
     /// Of a channel that the connection did not subscribe to.
     pub(crate) misrouted: u64,
+    /// Event frames without a whole stamp: cut short, padded, or somebody else's.
+    pub(crate) damaged: u64,
     pub(crate) lost: u64,
     /// The server closed, or the connection broke.
     pub(crate) closed: u64,
@@ -48,6 +50,7 @@ impl Tally {
             late: 0,
             doubled: 0,
             misrouted: 0,
+            damaged: 0,
             lost: 0,
             closed: 0,
             latency: histogram(),
@@ -66,6 +69,7 @@ impl Tally {
         self.late += other.late;
         self.doubled += other.doubled;
         self.misrouted += other.misrouted;
+        self.damaged += other.damaged;
         self.lost += other.lost;
         self.closed += other.closed;
         self.bytes += other.bytes;

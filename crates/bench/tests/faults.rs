@@ -20,6 +20,8 @@ enum Fault {
     Swaps,
     /// Every fifth event goes to the subscribers of the other channel as well.
     Misroutes,
+    /// Every fifth event is cut short.
+    Cuts,
 }
 
 /// The least of Pusher's protocol, with a fault.
@@ -78,9 +80,11 @@ impl Server {
             Fault::Loses if is_fifth => return,
             Fault::Doubles if is_fifth => self.tell(&channel, &channel, &data),
             Fault::Misroutes if is_fifth => {
-                let other = if channel == "bench-0" { "bench-1" } else { "bench-0" };
-                self.tell(other, &channel, &data);
+                let (start, number) = channel.rsplit_once('-').unwrap();
+                let other = format!("{start}-{}", if number == "0" { 1 } else { 0 });
+                self.tell(&other, &channel, &data);
             }
+            Fault::Cuts if is_fifth => return self.tell(&channel, &channel, &data[..data.len() - 2]),
             Fault::Swaps if is_fifth => {
                 *held = Some((channel, data));
                 return;
@@ -97,7 +101,7 @@ impl Server {
 
     /// Tells the subscribers of a channel.
     fn tell(&self, to: &str, channel: &str, data: &str) {
-        let frame = serde_json::json!({"event": "bench", "channel": channel, "data": data}).to_string();
+        let frame = serde_json::json!({"event": "bench-event", "channel": channel, "data": data}).to_string();
         for (_, subscriber) in self.subscribers.lock().unwrap().iter().filter(|(name, _)| name == to) {
             subscriber.try_send(frame.clone()).unwrap();
         }
@@ -142,8 +146,13 @@ fn an_honest_server_passes() {
 
 #[test]
 fn a_server_with_a_fault_is_found_out_and_the_fault_is_named() {
-    let names =
-        [(Fault::Loses, "lost"), (Fault::Doubles, "doubled"), (Fault::Swaps, "late"), (Fault::Misroutes, "misrouted")];
+    let names = [
+        (Fault::Loses, "lost"),
+        (Fault::Doubles, "doubled"),
+        (Fault::Swaps, "late"),
+        (Fault::Misroutes, "misrouted"),
+        (Fault::Cuts, "damaged"),
+    ];
     for (fault, name) in names {
         let (output, text) = bench(fault);
         let told = text.lines().last().unwrap_or_default();
