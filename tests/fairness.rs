@@ -24,7 +24,12 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 #[test]
 fn a_crowded_channel_gives_a_small_one_its_turn() {
-    let settings = [("FANFARE_SERVER__WORKERS", "1"), ("FANFARE_LIMITS__ACCEPTS_PER_SECOND", "0")];
+    // So many clients take a while to be read, and are not asked meanwhile whether they live.
+    let settings = [
+        ("FANFARE_SERVER__WORKERS", "1"),
+        ("FANFARE_LIMITS__ACCEPTS_PER_SECOND", "0"),
+        ("FANFARE_APPS__MAIN__ACTIVITY_TIMEOUT", "600"),
+    ];
     let node = Node::start("", &settings);
     let mut crowd: Vec<Client> = (0..CROWD).map(|_| Client::on(&node, "crowd")).collect();
     let mut small = Client::on(&node, "small");
