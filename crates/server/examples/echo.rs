@@ -144,7 +144,7 @@ impl Dialect for Echo {
     fn broadcast(&self, _encoding: Encoding, _channel: &str, _broadcast: &Broadcast, _out: &mut Vec<u8>) {}
 
     fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout }
+        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout, always: false }
     }
 
     fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {
@@ -165,6 +165,6 @@ struct Nobody;
 
 impl Authority for Nobody {
     fn ask(&self, _: Question) -> std::pin::Pin<Box<dyn Future<Output = Result<model::Proof, Refusal>>>> {
-        Box::pin(std::future::ready(Err(Reason::NotPermitted.into())))
+        Box::pin(std::future::ready(Err(model::Reason::NotPermitted.into())))
     }
 }

@@ -403,7 +403,7 @@ impl Door {
                     Upgrade::Open { app, dialect, opening, credentials: credentials.map(Into::into) }
                 }
                 Ok(other) => other,
-                Err(answer) => return answer,
+                Err(why) => return Fault::Forbidden.answer(&why),
             },
         };
         match create_response_with_body(request, Full::default) {
@@ -431,18 +431,18 @@ impl Door {
                 self.engine_io.begin(Beginning { worker, app, dialect, opening, framing, credentials }).await
             }
             Ok(_) => Fault::BadRequest.answer(""),
-            Err(answer) => answer,
+            Err(why) => Fault::Forbidden.answer(&why),
         }
     }
 
     /// As [`Self::admit`]; here a "no" is an answer of HTTP.
-    fn engine_admit(&self, request: &Request<Incoming>) -> Result<Upgrade, Answer> {
+    fn engine_admit(&self, request: &Request<Incoming>) -> Result<Upgrade, Box<str>> {
         let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
         let query = request.uri().query().unwrap_or_default();
         match self.admit(&Asked { dialect: SOCKET_IO, rest: "", query, origin: header(ORIGIN), host: header(HOST) }) {
             Upgrade::TurnAway { goodbye, reason } => {
                 self.metrics.rejected(reason);
-                Err(Fault::Forbidden.answer(&goodbye.reason))
+                Err(goodbye.reason)
             }
             granted => Ok(granted),
         }

@@ -90,7 +90,7 @@ pub(super) struct Session {
 }
 
 /// A change to a WebSocket under way.
-type Probe = Pin<Box<dyn Future<Output = Option<WebSocket>>>>;
+type Probe = Pin<Box<dyn Future<Output = Option<Box<WebSocket>>>>>;
 
 enum Stage {
     Polls,
@@ -105,7 +105,7 @@ enum Next {
     Ask(Ask),
     /// What the poll that hangs is told.
     Words(Vec<Bytes>),
-    Probed(Option<WebSocket>),
+    Probed(Option<Box<WebSocket>>),
     /// The connection is being closed, and no poll hangs that could be told.
     Closing,
 }
@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// Serves requests until the session is over, or has become a WebSocket.
-    async fn serve_polls(&mut self) -> Option<WebSocket> {
+    async fn serve_polls(&mut self) -> Option<Box<WebSocket>> {
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Next::Ask(ask) => self.take(ask),
@@ -151,7 +151,7 @@ impl Session {
                 Next::Probed(None) => self.stage = Stage::Polls,
                 Next::Probed(Some(socket)) => match self.stage {
                     Stage::Tried(_) => return Some(socket),
-                    _ => self.stage = Stage::Tried(Box::pin(in_time(websocket::taken_over(socket)))),
+                    _ => self.stage = Stage::Tried(Box::pin(in_time(websocket::taken_over(*socket)))),
                 },
                 Next::Closing => {
                     // Its next poll has the last words, if it comes soon.
@@ -265,6 +265,6 @@ impl Session {
     }
 }
 
-async fn in_time(probe: impl Future<Output = Option<WebSocket>>) -> Option<WebSocket> {
-    timeout(UPGRADE, probe).await.ok().flatten()
+async fn in_time(probe: impl Future<Output = Option<WebSocket>>) -> Option<Box<WebSocket>> {
+    timeout(UPGRADE, probe).await.ok().flatten().map(Box::new)
 }
