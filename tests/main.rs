@@ -29,6 +29,7 @@ mod pusher_js;
 mod reload;
 mod rfc6455;
 mod shutdown;
+mod socket_io;
 mod support;
 mod tidy;
 mod tls;

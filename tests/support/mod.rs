@@ -22,6 +22,7 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod resident;
+pub(crate) mod socket_io;
 pub(crate) mod source;
 pub(crate) mod tls;
 pub(crate) mod wait;
