@@ -29,6 +29,7 @@ fn another(row: &Row) -> String {
         (Kind::RedisUrl, _) => "\"redis://localhost:7/7\"".to_owned(),
         (Kind::Filter, _) => "\"debug\"".to_owned(),
         (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
+        (Kind::PathPrefix, _) => "\"/other\"".to_owned(),
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
         (Kind::Switch, _) => "true".to_owned(),
         (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
