@@ -288,7 +288,7 @@ pub(crate) struct Probe {
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// http://host:port or https://host of the node to listen at [default: the same]
+    /// http://host:port or https://host of who listens [default: the same]
     #[arg(long, value_name = "URL")]
     pub hear: Option<String>,
 

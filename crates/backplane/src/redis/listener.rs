@@ -192,7 +192,7 @@ impl Listener {
             }
             News::Refused { generation: of, ids, .. } if generation == Some(of) => {
                 if let [id] = ids[..] {
-                    self.complain("a channel was refused by Redis (ACL); its subscriptions are too (every prefix of the app must be allowed)", id);
+                    self.complain("a channel was refused by Redis (ACL); its subscriptions are too (it needs the rights to every prefix of the app)", id);
                     self.names(&ids).iter().for_each(|name| _ = self.names.remove(name.as_bytes()));
                 }
                 self.topics.refused(now, &ids);

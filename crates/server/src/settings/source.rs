@@ -41,7 +41,9 @@ impl fmt::Display for Source {
         match self {
             Self::Default => out.write_str("default"),
             Self::File { path, line, column } => write!(out, "{path}:{line}:{column}"),
-            Self::Variables { path, keys, .. } if keys.is_empty() => write!(out, "as {path} says nothing else"),
+            Self::Variables { path, keys, .. } if keys.is_empty() => {
+                write!(out, "derived from what {path} does not say")
+            }
             Self::Variables { path, keys, derived } => {
                 let place = |(line, key): &(usize, String)| match derived {
                     true => format!("{key} at {path}:{line}"),

@@ -155,7 +155,7 @@ fn take_auth(file: &mut EnvFile<'_>) {
     for (part, path) in [("auth_url", "/broadcasting/auth"), ("user_auth_url", "/broadcasting/user-auth")] {
         let url = format!("{}{path}", host.trim_end_matches('/'));
         if let Err(why) = Target::parse(&url) {
-            return file.note(&[key], format!("{key} {why}; until then no one can be asked who may listen"));
+            return file.note(&[key], format!("{why}; until then no one can be asked who may listen"));
         }
         let source: Source = file.source(&[key]);
         file.take(&format!("apps.{MAIN}.{part}"), url, source);

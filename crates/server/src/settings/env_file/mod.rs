@@ -120,7 +120,10 @@ impl EnvFile<'_> {
 
     /// Says something that stops nothing.
     fn note(&mut self, keys: &[&str], text: impl Into<String>) {
-        let place = self.source(keys).place();
+        let place = match self.source(keys) {
+            Source::Variables { keys, .. } if keys.is_empty() => self.path.to_owned(),
+            source => source.place(),
+        };
         self.layer.notes.push(Problem::new(place, "", text));
     }
 

@@ -134,7 +134,7 @@ fn closes(line: &str, started: bool) -> bool {
     }
     let line = line.replace("\\\\", "");
     let quotes = line.as_bytes().windows(2).filter(|pair| pair[0] != b'\\' && pair[1] == b'"').count();
-    quotes >= 1 + usize::from(started)
+    quotes > usize::from(started)
 }
 
 /// A value before names in it are resolved, with the places of the `$` that may begin one.
