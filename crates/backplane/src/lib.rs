@@ -171,8 +171,8 @@ impl AppSettings {
     }
 
     /// All that may stand before the app's channel names.
-    fn prefixes(&self) -> impl Iterator<Item = &Box<str>> {
-        std::iter::once(&self.prefix).chain(&self.also_listen)
+    fn prefixes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.prefix).chain(&self.also_listen).map(|prefix| &**prefix)
     }
 
     /// How much the store keeps of a channel; `None`: nothing. A cache channel without a rule keeps its last event.

@@ -52,7 +52,7 @@ struct Spellings {
 
 impl Spellings {
     fn of(app: &AppSettings) -> Self {
-        Self { prefixes: app.prefixes().cloned().collect(), carries: AtomicUsize::new(0), brought: AtomicUsize::new(0) }
+        Self { prefixes: app.prefixes().map(Into::into).collect(), carries: AtomicUsize::new(0), brought: AtomicUsize::new(0) }
     }
 }
 
@@ -127,8 +127,8 @@ impl Keys {
     pub(super) fn topics(&self, channel: &ChannelKey) -> Result<Vec<Topic>, NoTopic> {
         let spellings = self.spellings.read().unwrap_or_else(PoisonError::into_inner);
         let prefixes = &spellings.get(&channel.app).ok_or(NoTopic::UnknownApp)?.prefixes;
-        let topic = |prefix: &Box<str>| Topic::new(&self.namespace, prefix, &channel.name);
-        prefixes.iter().take(SPELLINGS_MAX).map(topic).collect()
+        let prefixes = prefixes.iter().take(SPELLINGS_MAX);
+        prefixes.map(|prefix| Topic::new(&self.namespace, prefix, &channel.name)).collect()
     }
 
     /// The topic to publish to: of several, one that others publish to as well.

@@ -83,7 +83,7 @@ impl Settings {
         for app in &self.apps {
             let others = self.apps.iter().filter(|other| other.id != app.id);
             for (other, longer) in others.flat_map(|other| other.prefixes().map(move |prefix| (&other.id, prefix))) {
-                if let Some(prefix) = app.prefixes().find(|prefix| longer.starts_with(&***prefix)) {
+                if let Some(prefix) = app.prefixes().find(|prefix| longer.starts_with(prefix)) {
                     let id = &app.id;
                     let text = format!("the prefix {prefix:?} of app {id} begins the prefix {longer:?} of app {other}");
                     return Err(StartError(text));
