@@ -122,6 +122,8 @@ pub struct App {
     pub secrets: Vec<Secret>,
     /// What stands before channel names in Redis; `Some("")` means nothing.
     pub redis_prefix: Box<str>,
+    /// Other prefixes that mean the same channels: what comes with them is heard.
+    pub also_listen: Vec<Box<str>>,
     pub client_events: ClientEvents,
     /// Seconds of silence after which a connection is asked whether it lives.
     pub activity_timeout: u32,
@@ -146,6 +148,7 @@ impl App {
             key: key.into(),
             secrets: vec![Secret::new(secret)],
             redis_prefix: "".into(),
+            also_listen: Vec::new(),
             client_events: ClientEvents::default(),
             activity_timeout: 30,
             on_gap: OnGap::default(),

@@ -33,7 +33,7 @@ pub(crate) fn read() -> Invocation {
 }
 
 fn invocation(cli: Cli) -> Invocation {
-    let mut flags = Flags { file: cli.config, values: cli.overrides.values() };
+    let mut flags = Flags { file: cli.config, env_file: cli.env_file, values: cli.overrides.values() };
     let command = match cli.command {
         None => Command::Serve,
         Some(Sub::Serve(overrides)) => {
@@ -66,6 +66,7 @@ fn invocation(cli: Cli) -> Invocation {
 Examples:
   fanfare                                       a node by itself, on 127.0.0.1:8080
   fanfare --redis-url redis://127.0.0.1:6379    a node of a cluster
+  fanfare --env-file /srv/shop/.env             a node for a Laravel application
   fanfare publish orders shipped '{\"id\":7}'     say something to whoever listens to `orders`
   fanfare listen orders                         hear it
   fanfare check-config --config fanfare.toml    tell all that is wrong with a file
@@ -77,6 +78,10 @@ struct Cli {
     /// Read settings from this file; else ./fanfare.toml is read if it is there
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Read Laravel's own .env too; what the settings file says wins over it
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
 
     #[command(flatten)]
     overrides: Overrides,
@@ -107,6 +112,7 @@ once. A second signal ends the process.")]
 Examples:
   fanfare check-config
   fanfare check-config --config new.toml && mv new.toml fanfare.toml
+  fanfare check-config --env-file .env          also tell what is understood of Laravel's .env
 
 Exit codes: 0 a node would start (warnings are told), 2 it would not")]
     CheckConfig(Overrides),
@@ -282,7 +288,7 @@ pub(crate) struct Probe {
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// http://host:port or https://host of the node to listen at [default: the same]
+    /// http://host:port or https://host of who listens [default: the same]
     #[arg(long, value_name = "URL")]
     pub hear: Option<String>,
 

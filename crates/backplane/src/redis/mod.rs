@@ -184,7 +184,7 @@ impl Backplane for Redis {
     }
 
     fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>> {
-        let Ok([topic]) = self.keys.topics(&channel) else {
+        let Ok(topic) = self.keys.topic(&channel) else {
             return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
@@ -209,8 +209,8 @@ impl Backplane for Redis {
 
 impl Cluster for Redis {
     fn terminate(&self, channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
-        match self.keys.topics(&channel) {
-            Ok([topic]) => self.lane.publish(topic.as_str().to_owned(), wire::TERMINATE_PAYLOAD.into(), None),
+        match self.keys.topic(&channel) {
+            Ok(topic) => self.lane.publish(topic.as_str().to_owned(), wire::TERMINATE_PAYLOAD.into(), None),
             Err(_) => Box::pin(std::future::ready(Err(PublishError::BadChannel))),
         }
     }

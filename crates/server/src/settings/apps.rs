@@ -59,6 +59,7 @@ fn app(values: &Values, table: &str) -> App {
         key: text("key").into(),
         secrets: secrets.map(|key| Secret::new(text(key))).collect(),
         redis_prefix: prefix(values, table).into(),
+        also_listen: also_listen(values, table).into_iter().map(Into::into).collect(),
         client_events: match text("client_events") {
             "off" => ClientEvents::Off,
             "all" => ClientEvents::All,
@@ -142,6 +143,23 @@ pub(crate) fn prefix(values: &Values, table: &str) -> String {
         return format!("{}:", values.text(&format!("{table}.id")));
     }
     values.text(&name).to_owned()
+}
+
+/// The prefixes that are only listened to.
+pub(crate) fn also_listen(values: &Values, table: &str) -> Vec<String> {
+    let prefix = prefix(values, table);
+    listed(values.text(&format!("{table}.also_listen"))).filter(|also| *also != prefix).map(str::to_owned).collect()
+}
+
+/// Laravel's other spelling was a guess beside a guess: with a prefix that somebody wrote there is nothing to guess.
+pub(crate) fn forget_other_spellings(values: &mut Values) {
+    let apps: Vec<String> = values.apps.iter().map(|(name, _)| format!("apps.{name}")).collect();
+    for table in apps {
+        let (prefix, also) = (format!("{table}.redis_prefix"), format!("{table}.also_listen"));
+        if values.source(&also).is_derived() && !values.source(&prefix).is_derived() {
+            values.forget(&also);
+        }
+    }
 }
 
 /// Reads the files that hold secrets into the settings that they stand for.

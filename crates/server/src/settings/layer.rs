@@ -16,6 +16,10 @@ pub(crate) struct Layer {
     /// The tables of webhooks that the layer names: `apps.main.webhooks.audit`.
     pub webhooks: Vec<(String, Source)>,
     pub problems: Vec<Problem>,
+    /// What stops nothing and is worth a second look.
+    pub notes: Vec<Problem>,
+    /// Where the application looks for us, by its own settings.
+    pub laravel_port: Option<(u16, Source)>,
 }
 
 impl Layer {

@@ -7,6 +7,7 @@
 mod agreement;
 mod apps;
 mod change;
+mod env_file;
 mod file;
 mod history;
 mod layer;
@@ -26,7 +27,7 @@ use model::Secret;
 pub(crate) use apps::{BackEnd, NamedApp};
 pub(crate) use change::{Changes, for_a_restart as changes_for_a_restart, of_apps as changes_of_apps};
 use layer::Layer;
-pub(crate) use print::{docs, effective, example};
+pub(crate) use print::{docs, effective, example, said};
 pub(crate) use problem::{Problem, Problems};
 
 pub(crate) use values::Values;
@@ -41,6 +42,8 @@ const FILE: &str = "fanfare.toml";
 pub(crate) struct Flags {
     /// Must exist; without it [`FILE`] is read if it exists.
     pub file: Option<PathBuf>,
+    /// Laravel's `.env`. Must exist.
+    pub env_file: Option<PathBuf>,
     /// Flag, setting, text: `("--listen", "server.listen", "127.0.0.1:0")`.
     pub values: Vec<(&'static str, &'static str, String)>,
 }
@@ -76,6 +79,9 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub listen: SocketAddr,
+    /// What stands before every path on the port for clients: empty, or `/a/path`.
+    #[allow(dead_code, reason = "the check is here; the door takes it off a request's path")]
+    pub path_prefix: String,
     pub admin: SocketAddr,
     /// 1 ..= 64; "one a core" is worked out already.
     pub workers: usize,
@@ -169,7 +175,8 @@ pub(crate) fn load(flags: &Flags) -> Result<Settings, Problems> {
     // A name that is not UTF-8 is not one of ours.
     let ours = variables.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok())));
     let file = flags.clone().with_found_file().file.map_or_else(Layer::default, |path| file::read(&path));
-    from_layers(vec![file, Layer::from_environment(ours), Layer::from_flags(&flags.values)])
+    let env_file = flags.env_file.as_deref().map(env_file::read).unwrap_or_default();
+    from_layers(vec![env_file, file, Layer::from_environment(ours), Layer::from_flags(&flags.values)])
 }
 
 /// Later layers win.
@@ -182,6 +189,7 @@ fn from_layers(mut layers: Vec<Layer>) -> Result<Settings, Problems> {
             return Err(Problems(problems));
         }
     };
+    apps::forget_other_spellings(&mut values);
     apps::read_secret_files(&mut values, &mut problems);
     agreement::check(&values, &mut problems);
     if problems.is_empty() { Ok(settings(values)) } else { Err(Problems(problems)) }
@@ -203,6 +211,7 @@ fn settings(values: Values) -> Settings {
     Settings {
         server: Server {
             listen: address("server.listen"),
+            path_prefix: values.text("server.path_prefix").to_owned(),
             admin: address("server.admin"),
             workers: workers(size("server.workers")),
         },

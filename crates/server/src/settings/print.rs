@@ -77,11 +77,7 @@ pub(crate) fn effective(settings: &Settings) -> String {
 fn push_value(out: &mut String, row: &Row, value: &Value, built_in: bool) {
     let Some(scalar) = &value.scalar else { return };
     let (_, key) = table::split(row.name);
-    let shown = match scalar {
-        Scalar::Secret(secret) if row.kind == Kind::RedisUrl => masked_url(secret.reveal()),
-        Scalar::Secret(_) => quoted(MASK),
-        other => bare(other),
-    };
+    let shown = shown(row, scalar);
     let assignment = format!("{key} = {shown}");
     // A secret out of a file has no source of its own; as a comment it does not contradict the line that names the file.
     let _ = match (&value.source, scalar) {
@@ -91,6 +87,28 @@ fn push_value(out: &mut String, row: &Row, value: &Value, built_in: bool) {
         }
         (source, _) => writeln!(out, "{assignment:<48} # {source}"),
     };
+}
+
+/// Without what must not be seen.
+fn shown(row: &Row, scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Secret(secret) if row.kind == Kind::RedisUrl => masked_url(secret.reveal()),
+        Scalar::Secret(_) => quoted(MASK),
+        other => bare(other),
+    }
+}
+
+/// A line for each setting that is not as it is by default: its whole name, its value, where it came from. Secrets are
+/// masked.
+pub(crate) fn said(settings: &Settings) -> String {
+    let mut out = String::new();
+    for (name, value) in settings.values.said() {
+        if let (Some(row), Some(scalar)) = (table::row_of(name), &value.scalar) {
+            let assignment = format!("{name} = {}", shown(row, scalar));
+            let _ = writeln!(out, "{assignment:<60} # {}", value.source);
+        }
+    }
+    out
 }
 
 fn masked_url(url: &str) -> String {
@@ -165,18 +183,20 @@ const DOCS_HEAD: &str = "\
 
 <!-- Printed by `fanfare print-config --docs` from the table in crates/server/src/settings/table.rs: change that. -->
 
-Settings come from four places; a later one wins:
+Settings come from five places; a later one wins:
 
 1. the defaults on this page,
-2. the file: `fanfare.toml` in the working directory when it is there, or the one named by `--config FILE`,
-3. the environment: `FANFARE_REDIS__URL` for `redis.url`, `FANFARE_APPS__MAIN__SECRET` for `apps.main.secret`; two
+2. Laravel's own `.env`, where `--env-file FILE` names it ([laravel.md](laravel.md) says what is read of it),
+3. the file: `fanfare.toml` in the working directory when it is there, or the one named by `--config FILE`,
+4. the environment: `FANFARE_REDIS__URL` for `redis.url`, `FANFARE_APPS__MAIN__SECRET` for `apps.main.secret`; two
    underscores where the name has a dot,
-4. flags: `--listen`, `--admin`, `--workers`, `--redis-url`, `--log-format`, `--log-level`.
+5. flags: `--listen`, `--admin`, `--workers`, `--redis-url`, `--log-format`, `--log-level`.
 
 Durations are plain numbers of seconds, fractions allowed. Sizes are whole numbers of bytes.
 
 - `fanfare check-config` reads everything and tells all that is wrong, with file, line and column. Exit code 2 means that a
   node would not start.
+- `fanfare check-config --env-file .env` also tells what was understood of the `.env`, line by line.
 - `fanfare print-config` prints the settings in force and where each came from, secrets masked.
 - `fanfare print-config --defaults` prints an example file.
 
@@ -226,6 +246,8 @@ fn unit(row: &Row) -> String {
         Kind::Secret => "secret text".to_owned(),
         Kind::File => "path".to_owned(),
         Kind::RedisUrl => "URL, secret".to_owned(),
+        Kind::Prefixes => "prefixes".to_owned(),
+        Kind::PathPrefix => "path".to_owned(),
         Kind::HttpUrl => "URL".to_owned(),
         Kind::HeaderNames => "names of headers".to_owned(),
         Kind::Origins => "origins".to_owned(),

@@ -11,6 +11,13 @@ pub(crate) enum Source {
         line: usize,
         column: usize,
     },
+    /// Variables of Laravel's `.env`, each with its line from 1. Empty: the file says nothing, and that counts.
+    Variables {
+        path: String,
+        keys: Vec<(usize, String)>,
+        /// The value is made of theirs and is none of them.
+        derived: bool,
+    },
     /// The variable's name.
     Environment(String),
     /// The flag with its dashes.
@@ -22,6 +29,11 @@ impl Source {
     pub(crate) fn place(&self) -> String {
         if *self == Self::Default { String::new() } else { self.to_string() }
     }
+
+    /// True for what nobody wrote, and what was made of something else.
+    pub(crate) fn is_derived(&self) -> bool {
+        matches!(self, Self::Variables { derived: true, .. })
+    }
 }
 
 impl fmt::Display for Source {
@@ -29,6 +41,17 @@ impl fmt::Display for Source {
         match self {
             Self::Default => out.write_str("default"),
             Self::File { path, line, column } => write!(out, "{path}:{line}:{column}"),
+            Self::Variables { path, keys, .. } if keys.is_empty() => {
+                write!(out, "derived from what {path} does not say")
+            }
+            Self::Variables { path, keys, derived } => {
+                let place = |(line, key): &(usize, String)| match derived {
+                    true => format!("{key} at {path}:{line}"),
+                    false => format!("{path}:{line} {key}"),
+                };
+                let places: Vec<String> = keys.iter().map(place).collect();
+                write!(out, "{}{}", if *derived { "derived from " } else { "" }, places.join(", "))
+            }
             Self::Environment(variable) => write!(out, "environment {variable}"),
             Self::Flag(flag) => write!(out, "flag {flag}"),
         }

@@ -48,6 +48,10 @@ pub(crate) enum Kind {
     Namespace,
     /// What stands before an app's channel names in Redis. May be empty.
     Prefix,
+    /// Further ones: a list in the file, or text with commas.
+    Prefixes,
+    /// What stands before the paths of URLs: `/a/path`, or nothing.
+    PathPrefix,
     /// `http://host[:port]/path` or `https://…`; empty for none.
     HttpUrl,
     /// Names of what webhooks are told of: a list in the file, or text with commas.
@@ -96,8 +100,9 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 78] = [
+pub(crate) const TABLE: [Row; 80] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
+    row("server.path_prefix", Kind::PathPrefix, Text(""), "What stands before every path on that port, for a load balancer that passes it on: `/ws` makes `/app/KEY` `/ws/app/KEY`. Begins with a slash and ends without one. Empty: nothing."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
 
@@ -153,6 +158,7 @@ pub(crate) const TABLE: [Row; 78] = [
     row("apps.NAME.secret_file", Kind::File, Absent, "A file that holds the secret, instead of `secret`."),
     row("apps.NAME.previous_secret", Kind::Secret, Absent, "While rotating: a second secret whose signatures are good too. We sign with `secret`."),
     row("apps.NAME.redis_prefix", Kind::Prefix, Absent, "What stands before the app's channel names in Redis, as in Laravel's `database.redis.options.prefix`. Absent: the id and a colon. `\"\"`: nothing."),
+    row("apps.NAME.also_listen", Kind::Prefixes, Text(""), "Further prefixes that mean the same channels: Laravel's other spelling, as long as it is not known which one it uses ([laravel.md](laravel.md)). What comes with any of them is heard; what nodes themselves publish goes to one of them. A list, or text with commas."),
     row("apps.NAME.client_events", Kind::Choice(&["off", "members", "all"]), Text("members"), "Who may send client events on private and presence channels: nobody, whoever is subscribed, any connection."),
     row("apps.NAME.activity_timeout", Kind::Count { min: 1, max: 3_600 }, Whole(30), "Seconds of silence after which a client is asked whether it lives. Whole seconds: clients are told."),
     row("apps.NAME.on_gap", Kind::Choice(&["notice", "close"]), Text("notice"), "When messages were lost: tell the client, or close so that it comes back and loads anew."),

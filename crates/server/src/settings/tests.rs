@@ -29,6 +29,7 @@ fn another(row: &Row) -> String {
         (Kind::RedisUrl, _) => "\"redis://localhost:7/7\"".to_owned(),
         (Kind::Filter, _) => "\"debug\"".to_owned(),
         (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
+        (Kind::PathPrefix, _) => "\"/other\"".to_owned(),
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
         (Kind::Switch, _) => "true".to_owned(),
         (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
@@ -173,7 +174,10 @@ fn what_is_wrong_is_said_with_place_key_and_remedy() {
     };
     check("[server]\nlisen = 1", "f.toml:2:1: server.lisen: no such key; did you mean server.listen?");
     check("[server]\nlinger = 1", "f.toml:2:1: server.linger: no such key; did you mean redis.linger?");
-    check("[server]\nport = 1", "f.toml:2:1: server.port: no such key; [server] has listen, admin, workers");
+    check(
+        "[server]\nport = 1",
+        "f.toml:2:1: server.port: no such key; [server] has listen, path_prefix, admin, workers",
+    );
     check("[sever]\nlisten = 1", "f.toml:1:2: sever: no such section; did you mean [server]?");
     check("listen = 1", "f.toml:1:1: listen: is outside of a section; did you mean server.listen?");
     check("server = 1", "f.toml:1:1: server: is not a table; write [server] and its keys below");

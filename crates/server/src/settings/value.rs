@@ -62,7 +62,10 @@ impl Kind {
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History)
+        matches!(
+            self,
+            Self::Prefixes | Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History
+        )
     }
 
     fn is_number(self) -> bool {
@@ -163,6 +166,12 @@ impl Row {
             Kind::File => plain(),
             Kind::RedisUrl => read_redis_url(text),
             Kind::Namespace | Kind::Prefix => self.read_name_start(text),
+            Kind::Prefixes => {
+                let mut parts = listed(text);
+                parts.try_for_each(|part| self.read_name_start(part).map(drop)).and_then(|()| plain())
+            }
+            Kind::PathPrefix if text.is_empty() || is_path_prefix(text) => plain(),
+            Kind::PathPrefix => Err(format!("{text:?} is no beginning of a path; write {}", wanted())),
             Kind::HttpUrl if text.is_empty() => plain(),
             Kind::HttpUrl => Target::parse(text).and_then(|_| plain()),
             Kind::HeaderNames => check_header_names(text).and_then(|()| plain()),
@@ -223,6 +232,8 @@ impl Row {
             Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
             Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
             Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),
+            Kind::Prefixes => "prefixes, such as [\"laravel-database-\"]".to_owned(),
+            Kind::PathPrefix => "a path such as \"/ws\", or \"\" for none".to_owned(),
             Kind::HttpUrl => "a URL such as \"http://127.0.0.1:8000/a/path\"".to_owned(),
             Kind::HeaderNames => "names of HTTP headers, such as [\"X-Tenant\"]".to_owned(),
             Kind::Origins => "origins, such as [\"https://shop.example\"]".to_owned(),
@@ -258,6 +269,11 @@ fn in_units(text: &str, units: &[(&str, f64)]) -> Option<f64> {
 
 fn is_identifier(text: &str) -> bool {
     (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%&:\"\\".contains(&b))
+}
+
+fn is_path_prefix(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
+    text.starts_with('/') && !text.ends_with('/') && !text.contains("//") && text.bytes().all(fits)
 }
 
 /// The parts of a list written as text.
