@@ -259,6 +259,7 @@ impl Node {
             patience: self.settings.limits.handshake,
             frame_bytes: self.settings.limits.frame_bytes,
             engine_io: self.engine_io(),
+            path_prefix: self.settings.server.path_prefix.clone(),
             head: RefCell::new(Box::new([0; FIRST_BYTES])),
         }
     }
@@ -267,7 +268,9 @@ impl Node {
         let limits = &self.settings.limits;
         EngineIo {
             sessions: self.sessions.clone(),
+            path: "/socket.io".to_owned(),
             polling: true,
+            websocket: true,
             client: None,
             body_bytes: limits.http_body_bytes,
             frame_bytes: limits.frame_bytes,

@@ -66,6 +66,8 @@ fn app(values: &Values, table: &str) -> App {
             _ => ClientEvents::Members,
         },
         activity_timeout: whole("activity_timeout") as u32,
+        ping_interval: std::time::Duration::from_secs(25),
+        ping_timeout: std::time::Duration::from_secs(20),
         on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
         subscription_count: values.is_on(&name("subscription_count")),
         when_full: if text("when_full") == "come_back" { WhenFull::ComeBackLater } else { WhenFull::StayAway },
