@@ -8,6 +8,7 @@ mod listen;
 mod print_config;
 mod probe;
 mod publish;
+mod reach;
 mod target;
 mod trust;
 
