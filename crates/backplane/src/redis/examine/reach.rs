@@ -93,7 +93,9 @@ impl Words {
     fn judge(self) -> Result<(), Why> {
         match self {
             Self::Redis(line) if line.starts_with("-DENIED") => Err(Why::Protected),
-            Self::Redis(line) if line.starts_with("-ERR max number of clients") => Err(Why::Other(line[1..].to_owned())),
+            Self::Redis(line) if line.starts_with("-ERR max number of clients") => {
+                Err(Why::Other(line[1..].to_owned()))
+            }
             Self::Other(line) => Err(Why::NotRedis(line)),
             _ => Ok(()),
         }
