@@ -316,7 +316,7 @@ fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: IpAddr) -> HeaderMap {
 pub(crate) fn question_of_a_stranger(back_end: &BackEnd, channel: &str) -> (HeaderMap, String) {
     let mut headers = forwarded(&HeaderMap::new(), back_end, IpAddr::from([127, 0, 0, 1]));
     headers.insert(CONTENT_TYPE, FORM);
-    // The form of one of ours, and no socket's.
+    // Of our form, and of no client.
     let socket = "1.1".parse().ok();
     let form = socket.map(|socket| question::form(&Question { socket, channel: Some(channel.to_owned()) }));
     (headers, form.unwrap_or_default())

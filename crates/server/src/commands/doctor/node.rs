@@ -63,13 +63,13 @@ async fn ask(url: &str, app: &NamedApp, settings: &Settings) -> Result<Answer, S
     question::get(&address, tls, &format!("{raw_path}?{query}")).await
 }
 
-/// Whether all is well.
+/// Whether it is a node that can be asked more.
 fn judge(url: &str, app: &NamedApp, answer: &Answer, report: &mut Report) -> bool {
     let name = &app.name;
     let said = words(&answer.body);
     let mut bad = |text: String, change: String| {
         report.bad(Check::Node, &format!("{url} {text}"), &change);
-        false
+        true
     };
     match answer.status {
         200 if answer.body.contains("\"channels\"") => {
@@ -96,10 +96,11 @@ fn judge(url: &str, app: &NamedApp, answer: &Answer, report: &mut Report) -> boo
             report.note(Check::Node, &format!("{url} takes no requests of app {name} now ({}): {said}", answer.status));
             false
         }
-        status => bad(
-            format!("answers {status} to a request of the HTTP API: that is no node of fanfare"),
-            "--node, or server.listen: another program has this port".to_owned(),
-        ),
+        status => {
+            let text = format!("{url} answers {status} to a request of the HTTP API: that is no node of fanfare");
+            report.bad(Check::Node, &text, "--node, or server.listen: another program has this port");
+            false
+        }
     }
 }
 

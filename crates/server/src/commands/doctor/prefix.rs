@@ -18,8 +18,11 @@ use crate::settings::{NamedApp, Settings};
 /// What is in nearly every name that Laravel makes by itself.
 const PATTERN: &str = "*database*";
 
-/// Foreign prefixes that are told.
+/// Foreign prefixes and silent apps that are told.
 const TOLD_MAX: usize = 3;
+
+const DRIVER: &str = "BROADCAST_CONNECTION=redis in Laravel's .env (BROADCAST_DRIVER up to Laravel 10); log and null publish \
+                      nothing";
 
 /// What was heard and found.
 #[derive(Default)]
@@ -58,9 +61,7 @@ pub(super) async fn examine(examiner: &Examiner, settings: &Settings, watch: Dur
     let names = examiner.names(PATTERN, &databases).await;
     seen.find(&names);
     tell_hearing(ear.as_ref(), &names, report);
-    for app in &settings.apps {
-        seen.judge(app, settings.apps.len() > 1, watch, report);
-    }
+    seen.judge(&settings.apps, watch, report);
     for topic in &seen.empty {
         let text = format!("an empty body came on {topic}: Laravel could not write the event's data as JSON");
         report.hint(Check::Prefix, &text, "the event: text in broadcastWith() that is not UTF-8, or INF and NAN");
@@ -131,57 +132,69 @@ impl Seen {
         }
     }
 
-    fn judge(&self, app: &NamedApp, has_others: bool, watch: Duration, report: &mut Report) {
-        let (name, own) = (&app.name, &*app.app.redis_prefix);
-        let listens = format!("app {name} listens to {}", shown(own));
-        let fits =
-            |prefix: &str| format!("apps.{name}.redis_prefix = {prefix:?}, or REDIS_PREFIX={own} in Laravel's .env");
-        if let Some((count, topic)) = self.own.get(name) {
-            let text = format!("events arrive where app {name} listens: {count} so far, the first on {topic}");
-            return report.ok(Check::Prefix, &text);
+    fn judge(&self, apps: &[NamedApp], watch: Duration, report: &mut Report) {
+        // Whoever is silent and has no other trace here may be whom the strangers mean.
+        let is_lost = |app: &NamedApp| !self.is_heard(app) && !self.kept.contains_key(&*app.app.redis_prefix);
+        let lost: Vec<&NamedApp> = apps.iter().filter(|app| is_lost(app)).collect();
+        for app in apps {
+            if let Some((count, topic)) = self.own.get(&app.name) {
+                let text =
+                    format!("events arrive where app {} listens: {count} so far, the first on {topic}", app.name);
+                report.ok(Check::Prefix, &text);
+            } else if !is_lost(app) || self.foreign.is_empty() {
+                self.judge_silence(app, watch, report);
+            }
         }
-        let has_own_names = self.kept.contains_key(own);
-        if let Some((prefix, (_, topic))) = self.foreign.iter().max_by_key(|(_, (count, _))| *count) {
-            let more = self.foreign.keys().filter(|other| *other != prefix).take(TOLD_MAX);
-            let more: String = more.map(|other| format!("; others come with the prefix {}", shown(other))).collect();
-            let text = format!(
-                "events arrive on {topic}, but {listens}: the prefix {} would fit{more}",
-                if prefix.is_empty() { "\"\" (none)".to_owned() } else { prefix.clone() }
-            );
-            return match has_own_names || has_others {
-                // Somebody else's, it may be.
-                true => report.hint(Check::Prefix, &text, &fits(prefix)),
-                false => report.bad(Check::Prefix, &text, &fits(prefix)),
-            };
-        }
-        let silence = match watch.is_zero() {
-            true => format!("{listens}, and what is published was not watched"),
-            false => format!("{listens}, where nothing was published in {} s", watch.as_secs()),
+        self.judge_foreign(&lost, report);
+    }
+
+    fn is_heard(&self, app: &NamedApp) -> bool {
+        self.own.contains_key(&app.name)
+    }
+
+    /// Events that came, and no app that listens to them.
+    fn judge_foreign(&self, lost: &[&NamedApp], report: &mut Report) {
+        let Some((prefix, (_, topic))) = self.foreign.iter().max_by_key(|(_, (count, _))| *count) else { return };
+        let Some(app) = lost.first() else {
+            let text = format!("events arrive on {topic}, where no app listens: of another application, it may be");
+            return report.note(Check::Prefix, &text);
         };
-        const DRIVER: &str = "in Laravel's .env BROADCAST_CONNECTION=redis (BROADCAST_DRIVER up to Laravel 10); log and null publish nothing";
-        let strange = self.kept.iter().find(|(prefix, _)| *prefix != own);
-        match strange {
-            _ if has_own_names => {
-                let text = format!("{silence}; names with this prefix are here, so it fits");
-                report.hint(Check::Prefix, &text, DRIVER);
+        let listen = |app: &&NamedApp| format!("app {} listens to {}…", app.name, app.app.redis_prefix);
+        let listen: Vec<String> = lost.iter().take(TOLD_MAX).map(listen).collect();
+        let more = self.foreign.keys().filter(|other| *other != prefix).take(TOLD_MAX);
+        let more: String = more.map(|other| format!("; others come with the prefix {other:?}")).collect();
+        let text =
+            format!("events arrive on {topic}, but {}: the prefix {prefix:?} would fit{more}", listen.join(" and "));
+        report.bad(Check::Prefix, &text, &fits(app, prefix));
+    }
+
+    /// Nothing came for this app.
+    fn judge_silence(&self, app: &NamedApp, watch: Duration, report: &mut Report) {
+        let own = &*app.app.redis_prefix;
+        let silence = match watch.is_zero() {
+            true => format!("app {} listens to {own}…, and nobody watched what is published", app.name),
+            false => format!("app {} listens to {own}…, where nothing came in {} s", app.name, watch.as_secs()),
+        };
+        let (text, change) = match self.kept.iter().find(|(prefix, _)| *prefix != own) {
+            _ if self.kept.contains_key(own) => {
+                (format!("{silence}; names with this prefix are here, so it fits"), DRIVER.to_owned())
             }
             Some((prefix, name)) => {
-                let text = format!("{silence}; but there is {name}: the prefix {prefix} may be Laravel's");
-                report.hint(Check::Prefix, &text, &fits(prefix));
+                (format!("{silence}; but there is the {name}: {prefix:?} may be the prefix"), fits(app, prefix))
             }
             None => {
-                let text = format!(
-                    "{silence}; nothing like Laravel is in this Redis: is it the server of REDIS_HOST and REDIS_PORT of \
-                     Laravel? (REDIS_DB does not matter for events)"
-                );
-                report.hint(Check::Prefix, &text, DRIVER);
+                let text = "nothing like Laravel is in this Redis: is it the server of REDIS_HOST and REDIS_PORT of Laravel? \
+                            (REDIS_DB does not matter for events)";
+                (format!("{silence}; {text}"), DRIVER.to_owned())
             }
-        }
+        };
+        report.hint(Check::Prefix, &text, &change);
     }
 }
 
-fn shown(prefix: &str) -> String {
-    format!("{prefix}…")
+fn fits(app: &NamedApp, prefix: &str) -> String {
+    let NamedApp { name, app, .. } = app;
+    format!("apps.{name}.redis_prefix = {prefix:?}, or REDIS_PREFIX={} in Laravel's .env", app.redis_prefix)
 }
 
 #[cfg(test)]
