@@ -16,7 +16,7 @@ pub(super) fn judge(whose: &str, ahead: i64, report: &mut Report) {
     const SYNC: &str = "set the clock that is wrong, and keep it so: `timedatectl set-ntp true`";
     match by {
         0..=OFF => report.ok(Check::Clock, &format!("{whose} and this machine agree on the time")),
-        ..=FAR => report.hint(Check::Clock, &text, SYNC),
+        _ if by <= FAR => report.hint(Check::Clock, &text, SYNC),
         _ => {
             let text = format!("{text}; signatures older or newer than 600 s are refused");
             report.bad(Check::Clock, &text, SYNC);

@@ -93,8 +93,15 @@ fn judge_rights(examiner: &Examiner, missing: &Missing, report: &mut Report) {
     if let Some(failed) = &missing.failed {
         report.note(Check::Rights, &format!("not all rights of the user {user} could be tried: {failed}"));
     }
+    if !missing.unknown.is_empty() {
+        let text = format!("{} does not know {}, which nodes use", examiner.server, missing.unknown.join(", "));
+        report.bad(Check::Rights, &text, "redis.conf: no rename-command for these; or a Redis that has them");
+    }
     if missing.is_nothing() {
         return report.ok(Check::Rights, &format!("the user {user} may do all that a node does"));
+    }
+    if missing.rules().is_empty() {
+        return;
     }
     let all = [
         ("run ", missing.commands.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()),
