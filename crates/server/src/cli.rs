@@ -298,7 +298,7 @@ pub(crate) struct Probe {
     pub app: Option<String>,
 }
 
-/// Find what is wrong between Laravel, Redis and the nodes, and say which line to change
+/// Find what is wrong between Laravel, Redis and nodes, and which line to change
 ///
 /// Reads the settings as a node does and changes nothing. One line a finding: ok, note, BAD, or skip
 /// where it needs what is bad.
@@ -317,15 +317,15 @@ Examples:
 Exit codes: 0 nothing is bad, 1 something is, 2 wrong usage or settings"
 )]
 pub(crate) struct Doctor {
-    /// Watch for so long what is published in Redis, for the check of the prefix; 0: do not
+    /// How long to watch what is published in Redis; 0: do not
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
     pub watch: u64,
 
-    /// A running node, as http://host:port or https://host [default: the one of the settings]
+    /// http://host:port or https://host of a node [default: that of the settings]
     #[arg(long, value_name = "URL")]
     pub node: Option<String>,
 
-    /// The address that browsers use, through the proxy, as wss://host or ws://host
+    /// wss://host or ws://host that browsers use, through the proxy
     #[arg(long, value_name = "URL")]
     pub public: Option<String>,
 

@@ -53,7 +53,8 @@ pub(super) async fn connect(info: &ConnectionInfo) -> Result<MultiplexedConnecti
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => match first_words(host, *port).await? {
             Words::None if speaks_tls(host, *port).await => return Err(Why::SpeaksTls),
-            Words::None => return Err(Why::NotRedis(String::new())),
+            // A proxy that knows few commands, perhaps.
+            Words::None => return open(info.clone(), &config()).await.map_err(|_| Why::NotRedis(String::new())),
             words => words.judge()?,
         },
         ConnectionAddr::TcpTls { host, port, .. } => match first_words(host, *port).await? {
@@ -116,7 +117,7 @@ async fn first_words(host: &str, port: u16) -> Result<Words, Why> {
     let mut bytes = [0; 256];
     let exchange = async {
         // A server that protects itself speaks first and may be gone already.
-        let _ = stream.write_all(b"PING\r\n").await;
+        let _ = stream.write_all(b"*1\r\n$4\r\nPING\r\n").await;
         stream.read(&mut bytes).await.unwrap_or(0)
     };
     let length = timeout(PATIENCE, exchange).await.map_err(|_| Why::Silent)?;

@@ -26,7 +26,8 @@ pub(super) fn examine(report: &mut Report) {
 }
 
 fn judge_files(hard: u64, report: &mut Report) {
-    let may = format!("this process may open {hard} files, and each client is one");
+    let files = if hard == rlimit::INFINITY { "any number of".to_owned() } else { hard.to_string() };
+    let may = format!("this process may open {files} files, and each client is one");
     match hard {
         ..FILES_MIN => report.bad(Check::Files, &may, MORE_FILES),
         FILES_MIN..FILES_GOOD => report.hint(Check::Files, &format!("{may}: 60,000 clients need more"), MORE_FILES),

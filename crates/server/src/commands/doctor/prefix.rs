@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backplane::redis::examine::{Ear, Examiner, Names};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::say;
@@ -21,8 +20,8 @@ const PATTERN: &str = "*database*";
 /// Foreign prefixes and silent apps that are told.
 const TOLD_MAX: usize = 3;
 
-const DRIVER: &str = "BROADCAST_CONNECTION=redis in Laravel's .env (BROADCAST_DRIVER up to Laravel 10); log and null publish \
-                      nothing";
+const DRIVER: &str = "BROADCAST_CONNECTION=redis in Laravel's .env (BROADCAST_DRIVER up to Laravel 10): log and null publish \
+                      nothing, pusher and reverb ask a node in place of Redis";
 
 /// What was heard and found.
 #[derive(Default)]
@@ -87,19 +86,16 @@ fn tell_hearing(ear: Option<&Ear>, names: &Names, report: &mut Report) {
     }
 }
 
-/// True for a body as Laravel's broadcaster writes it, but not for a node's own words.
+/// True for a body as Laravel's broadcaster writes it, but not for a node's own words and what clients say to each other.
 fn is_of_laravel(payload: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        event: String,
-        #[serde(borrow)]
-        data: Option<&'a RawValue>,
-        #[serde(borrow)]
-        socket: Option<&'a RawValue>,
-    }
     let text = std::str::from_utf8(payload).unwrap_or_default();
-    let body: Option<Body> = model::json::object(text);
-    body.is_some_and(|body| (body.data.is_some() || body.socket.is_some()) && !body.event.starts_with("fanfare:"))
+    let body: Option<BTreeMap<String, &RawValue>> = model::json::object(text);
+    let Some(body) = body else { return false };
+    let event = body.get("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+    let is_of_a_node = |event: &str| ["fanfare:", "client-"].iter().any(|beginning| event.starts_with(beginning));
+    // Laravel writes all three.
+    let is_whole = ["data", "socket"].iter().all(|key| body.contains_key(*key));
+    is_whole && event.is_some_and(|event| !is_of_a_node(&event))
 }
 
 impl Seen {
@@ -206,6 +202,7 @@ mod tests {
         for body in [
             r#"{"event":"App\\Events\\OrderShipped","data":{"id":1},"socket":null}"#,
             r#"{"event":"order.shipped","data":[],"socket":"1.2"}"#,
+            r#"{"event":"order.shipped","data":null,"socket":null}"#,
         ] {
             assert!(is_of_laravel(body.as_bytes()), "{body}");
         }
@@ -216,7 +213,8 @@ mod tests {
             r#"{"event":"x"}"#,
             r#"{"data":{},"socket":null}"#,
             r#"{"event":"fanfare:roster","data":{},"socket":null,"v":1}"#,
-            r#"{"event":7,"data":{}}"#,
+            r#"{"event":7,"data":{},"socket":null}"#,
+            r#"{"event":"client-typing","data":{},"socket":"1.2","user_id":"7"}"#,
         ] {
             assert!(!is_of_laravel(body.as_bytes()), "{body}");
         }
