@@ -1,6 +1,6 @@
 //! `fanfare doctor`: everything that it knows how to find, made for real, and found.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -151,6 +151,13 @@ fn a_redis_that_is_not_there_or_another_is_told_apart() {
     with_redis("redis://no-such-host.invalid").only_bad("redis", "no host of this name", "REDIS_HOST");
     let node = Node::start("", &[]);
     with_redis(&format!("redis://{}", node.address)).only_bad("redis", "no Redis", "the port of Redis");
+    // It takes connections, and nobody takes them from it.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", mute.local_addr().unwrap());
+    with_redis(&url).only_bad("redis", "no answer in time", "firewall");
+    // What Redis 5 lacks.
+    let old = Redis::with(&["--rename-command", "HELLO", ""]);
+    with_redis(&old.url()).only_bad("redis", "older than Redis 6", "6.2 or newer");
     with_redis("").tells("redis", "note", "redis.url is not set", "REDIS_HOST").nothing_bad();
     let redis = Redis::start();
     let (port, third) = (redis.port.to_string(), format!("{}/3", redis.url()));
