@@ -8,6 +8,7 @@ mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod doctor;
 mod env_file;
 mod fairness;
 mod faults;

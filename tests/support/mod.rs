@@ -19,6 +19,7 @@ pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod resident;

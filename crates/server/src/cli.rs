@@ -23,6 +23,7 @@ pub(crate) enum Command {
     Listen(Listen),
     Health(Health),
     Probe(Probe),
+    Doctor(Doctor),
     CheckConfig,
     PrintConfig(PrintConfig),
 }
@@ -52,6 +53,10 @@ fn invocation(cli: Cli) -> Invocation {
         Some(Sub::Listen(listen)) => Command::Listen(listen),
         Some(Sub::Health(health)) => Command::Health(health),
         Some(Sub::Probe(probe)) => Command::Probe(probe),
+        Some(Sub::Doctor(doctor)) => {
+            flags.values.extend(doctor.overrides.values());
+            Command::Doctor(doctor)
+        }
     };
     Invocation { flags, command }
 }
@@ -69,6 +74,7 @@ Examples:
   fanfare --env-file /srv/shop/.env             a node for a Laravel application
   fanfare publish orders shipped '{\"id\":7}'     say something to whoever listens to `orders`
   fanfare listen orders                         hear it
+  fanfare doctor --config fanfare.toml          find what is wrong between Laravel, Redis and nodes
   fanfare check-config --config fanfare.toml    tell all that is wrong with a file
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the other side,
@@ -107,6 +113,7 @@ once. A second signal ends the process.")]
     Listen(Listen),
     Health(Health),
     Probe(Probe),
+    Doctor(Doctor),
     /// Read all settings and tell what is wrong; starts nothing
     #[command(after_help = "\
 Examples:
@@ -295,6 +302,45 @@ pub(crate) struct Probe {
     /// The app, by the name of its table or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
+}
+
+/// Find what is wrong between Laravel, Redis and nodes, and which line to change
+///
+/// Reads the settings as a node does and changes nothing. One line a finding: ok, note, BAD, or skip
+/// where it needs what is bad.
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  fanfare doctor
+  fanfare doctor --config /etc/fanfare.toml --public wss://ws.shop.example
+  fanfare doctor --watch 60          have Laravel broadcast something meanwhile
+  fanfare doctor --watch 0           do not wait for events
+  fanfare doctor --redis-url redis://:PASSWORD@10.0.0.9 --node http://10.0.0.7:8080
+  fanfare doctor --json | jq 'select(.verdict == \"bad\")'
+
+Exit codes: 0 nothing is bad, 1 something is, 2 wrong usage or settings"
+)]
+pub(crate) struct Doctor {
+    /// How long to watch what is published in Redis; 0: do not
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub watch: u64,
+
+    /// http://host:port or https://host of a node [default: that of the settings]
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
+
+    /// wss://host or ws://host that browsers use, through the proxy
+    #[arg(long, value_name = "URL")]
+    pub public: Option<String>,
+
+    /// Print one JSON object a finding: check, verdict, text, change
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Print the settings in force, each with where it came from; secrets are masked

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use backplane::{AppSettings, Cluster, Workers, local};
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
-use model::socket_id;
+use model::{Secret, socket_id};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -154,9 +154,16 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
         let local = local::Settings { linger: settings.redis.linger, apps: known_apps(settings), ..Default::default() };
         return Ok(local::start(local, workers));
     };
+    let settings = redis_settings(settings, url.clone());
+    let handle = start_backplane_thread()?;
+    backplane::redis::start(settings, workers, handle).context("redis.url")
+}
+
+/// What the backplane is told about Redis.
+pub(crate) fn redis_settings(settings: &Settings, url: Secret) -> backplane::redis::Settings {
     let redis = &settings.redis;
-    let settings = backplane::redis::Settings {
-        url: url.clone(),
+    backplane::redis::Settings {
+        url,
         url_file: redis.url_file.clone(),
         tls: backplane::redis::TlsFiles {
             ca: redis.ca_file.clone(),
@@ -175,9 +182,7 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
         presence_heartbeat: settings.presence.heartbeat,
         presence_dead_after: settings.presence.dead_after,
         ..Default::default()
-    };
-    let handle = start_backplane_thread()?;
-    backplane::redis::start(settings, workers, handle).context("redis.url")
+    }
 }
 
 fn known_apps(settings: &Settings) -> Vec<AppSettings> {

@@ -3,11 +3,12 @@
 //! `address` says where Redis is, `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
 //! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts
 //! in Redis by the scripts, `queries` reads them, `webhooks` queues what applications are told of, `wire` and `keys` spell
-//! messages and names. They meet in `inbox`.
+//! messages and names. They meet in `inbox`. `examine` asks a Redis what is wrong with it, for an operator.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
 mod address;
 mod errands;
+pub mod examine;
 mod handover;
 mod inbox;
 mod keys;

@@ -65,6 +65,7 @@ const FORWARDED: [HeaderName; 8] = [
     ACCEPT_LANGUAGE,
 ];
 
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -261,7 +262,7 @@ impl Gateway {
 
     /// Waits for a place, then for the application, and for neither longer than the patience for both.
     async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Silence> {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(CONTENT_TYPE, FORM);
         let silence = |status, text: String| Silence { refused: Refused(status, text), is_unreachable: false };
         let crowded = || silence(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
         let until = tokio::time::Instant::now() + self.patience;
@@ -320,6 +321,16 @@ fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: IpAddr) -> HeaderMap {
         to.insert(FORWARDED_FOR, peer);
     }
     to
+}
+
+/// Headers and form with which an application hears of a client without cookie or token: for `fanfare doctor`.
+pub(crate) fn question_of_a_stranger(back_end: &BackEnd, channel: &str) -> (HeaderMap, String) {
+    let mut headers = forwarded(&HeaderMap::new(), back_end, IpAddr::from([127, 0, 0, 1]));
+    headers.insert(CONTENT_TYPE, FORM);
+    // Of our form, and of no client.
+    let socket = "1.1".parse().ok();
+    let form = socket.map(|socket| question::form(&Question { socket, channel: Some(channel.to_owned()) }));
+    (headers, form.unwrap_or_default())
 }
 
 #[cfg(test)]
