@@ -8,6 +8,7 @@ mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod echo_server_file;
 mod env_file;
 mod fairness;
 mod faults;

@@ -52,7 +52,11 @@ struct Spellings {
 
 impl Spellings {
     fn of(app: &AppSettings) -> Self {
-        Self { prefixes: app.prefixes().map(Into::into).collect(), carries: AtomicUsize::new(0), brought: AtomicUsize::new(0) }
+        Self {
+            prefixes: app.prefixes().map(Into::into).collect(),
+            carries: AtomicUsize::new(0),
+            brought: AtomicUsize::new(0),
+        }
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) struct NamedApp {
     pub back_end: BackEnd,
     /// Whose pages may open a WebSocket. Empty: any.
     pub origins: Vec<Pattern>,
+    /// Ids and keys of laravel-echo-server's HTTP API, which knows no signatures.
+    #[allow(dead_code, reason = "read and checked here; the HTTP API asks")]
+    pub echo_clients: Vec<(Box<str>, Secret)>,
 }
 
 /// How the auth endpoints ask an app's own back end.
@@ -29,6 +32,9 @@ pub(crate) struct BackEnd {
     pub channels: Option<Target>,
     /// Who a user is, is asked here. `None`: the endpoint is off.
     pub users: Option<Target>,
+    /// Further addresses of the same application; a client's `Referer` chooses among them.
+    #[allow(dead_code, reason = "read and checked here; the auth endpoints choose")]
+    pub sites: Vec<Target>,
     /// Headers that are forwarded beside the usual ones.
     pub headers: Vec<HeaderName>,
     /// Whose pages may ask.
@@ -44,6 +50,7 @@ pub(crate) fn build(values: &Values) -> Vec<NamedApp> {
             app: app(values, &table),
             back_end: back_end(values, &table),
             origins: origins(values, &table),
+            echo_clients: echo_clients(values, &table),
         }
     };
     values.apps.iter().map(|(name, _)| build(name)).collect()
@@ -128,7 +135,13 @@ fn back_end(values: &Values, table: &str) -> BackEnd {
         origins.extend(own.filter_map(|origin| Pattern::parse(&origin).ok()));
     }
     let headers = listed(text("auth_headers")).filter_map(|name| name.parse().ok()).collect();
-    BackEnd { channels, users, headers, origins }
+    let sites = listed(text("auth_urls")).filter_map(|url| Target::parse(url).ok()).collect();
+    BackEnd { channels, users, sites, headers, origins }
+}
+
+fn echo_clients(values: &Values, table: &str) -> Vec<(Box<str>, Secret)> {
+    let pairs = listed(values.text(&format!("{table}.echo_clients"))).filter_map(|pair| pair.split_once(':'));
+    pairs.map(|(id, key)| (id.into(), Secret::new(key))).collect()
 }
 
 fn origins(values: &Values, table: &str) -> Vec<Pattern> {
