@@ -213,8 +213,11 @@ fn a_fresh_application_needs_no_other_setting() {
             ("apps.main.secret = \"***\"", "derived from APP_KEY at .env:2"),
             ("apps.main.redis_prefix = \"my_shop_database_\"", "derived from APP_NAME at .env:1"),
             ("apps.main.also_listen = \"my-shop-database-\"", "derived from APP_NAME at .env:1"),
-            ("apps.main.auth_url = \"https://shop.example/broadcasting/auth\"", ".env:3 APP_URL"),
-            ("apps.main.user_auth_url = \"https://shop.example/broadcasting/user-auth\"", ".env:3 APP_URL"),
+            ("apps.main.auth_url = \"https://shop.example/broadcasting/auth\"", "derived from APP_URL at .env:3"),
+            (
+                "apps.main.user_auth_url = \"https://shop.example/broadcasting/user-auth\"",
+                "derived from APP_URL at .env:3",
+            ),
             ("redis.url = \"redis://127.0.0.1:6379\"", "derived from BROADCAST_CONNECTION at .env:4"),
         ],
     );

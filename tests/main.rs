@@ -9,6 +9,7 @@ mod conversation;
 mod counts;
 mod descriptors;
 mod doctor;
+mod echo_server_file;
 mod env_file;
 mod fairness;
 mod faults;

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     CheckConfig,
     PrintConfig(PrintConfig),
+    /// A word of laravel-echo-server: what to do here instead.
+    Elsewhere(&'static str),
 }
 
 /// Reads the command line. Ends the process for `--help`, `--version` and words that make no sense (exit code 2).
@@ -34,7 +36,12 @@ pub(crate) fn read() -> Invocation {
 }
 
 fn invocation(cli: Cli) -> Invocation {
-    let mut flags = Flags { file: cli.config, env_file: cli.env_file, values: cli.overrides.values() };
+    let mut flags = Flags {
+        file: cli.config,
+        env_file: cli.env_file,
+        echo_server: cli.laravel_echo_server,
+        values: cli.overrides.values(),
+    };
     let command = match cli.command {
         None => Command::Serve,
         Some(Sub::Serve(overrides)) => {
@@ -57,9 +64,22 @@ fn invocation(cli: Cli) -> Invocation {
             flags.values.extend(doctor.overrides.values());
             Command::Doctor(doctor)
         }
+        Some(Sub::Init(_)) => Command::Elsewhere(INIT),
+        Some(Sub::Start(_)) => Command::Elsewhere(START),
+        Some(Sub::Stop(_)) => Command::Elsewhere(STOP),
+        Some(Sub::ClientAdd(_) | Sub::ClientRemove(_)) => Command::Elsewhere(CLIENTS),
     };
     Invocation { flags, command }
 }
+
+const INIT: &str = "there is no `init`: `fanfare print-config --defaults > fanfare.toml` writes a file to change, and \
+                    laravel-echo-server.json is read as it is: fanfare --laravel-echo-server laravel-echo-server.json";
+const START: &str = "there is no `start`: `fanfare` alone runs a node, in the foreground; with the old settings: fanfare \
+                     --laravel-echo-server laravel-echo-server.json";
+const STOP: &str = "there is no `stop`: end a node by SIGTERM, which closes its connections little by little: systemctl stop, \
+                    docker stop, or kill with its number";
+const CLIENTS: &str = "there are no `client:` commands: write ids and keys in the settings, echo_clients = [\"APPID:KEY\"] \
+                       below [apps.main], or in laravel-echo-server.json; they are read again while the node runs";
 
 /// A WebSocket pub/sub cluster that joins over Redis and speaks Pusher
 #[derive(Parser, Debug)]
@@ -81,13 +101,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the othe
             4 refused by the other side"
 )]
 struct Cli {
-    /// Read settings from this file; else ./fanfare.toml is read if it is there
+    /// Read settings from this file [default: ./fanfare.toml, if there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Read Laravel's own .env too; what the settings file says wins over it
+    /// Read Laravel's own .env too; the settings file wins over it
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Option<PathBuf>,
+
+    /// Read laravel-echo-server.json too; all others win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    laravel_echo_server: Option<PathBuf>,
 
     #[command(flatten)]
     overrides: Overrides,
@@ -124,6 +148,25 @@ Examples:
 Exit codes: 0 a node would start (warnings are told), 2 it would not")]
     CheckConfig(Overrides),
     PrintConfig(PrintConfig),
+
+    // Words that hands are used to.
+    #[command(hide = true)]
+    Init(Words),
+    #[command(hide = true)]
+    Start(Words),
+    #[command(hide = true)]
+    Stop(Words),
+    #[command(hide = true, name = "client:add")]
+    ClientAdd(Words),
+    #[command(hide = true, name = "client:remove")]
+    ClientRemove(Words),
+}
+
+/// Whatever stands behind a word that is only answered.
+#[derive(Args, Debug)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<String>,
 }
 
 /// The settings that have a flag. All are text here: the settings check them.
@@ -141,7 +184,7 @@ struct Overrides {
     #[arg(long, value_name = "N", help_heading = "Settings")]
     workers: Option<String>,
 
-    /// What joins the nodes; `ps` shows it, FANFARE_REDIS__URL it does not
+    /// What joins the nodes; `ps` shows it, unlike FANFARE_REDIS__URL
     #[arg(long, value_name = "URL", help_heading = "Settings")]
     redis_url: Option<String>,
 
@@ -149,7 +192,7 @@ struct Overrides {
     #[arg(long, value_name = "FORMAT", help_heading = "Settings")]
     log_format: Option<String>,
 
-    /// error, warn, info, debug, trace, or info,hub=debug [default: info]
+    /// error, warn, info, debug, trace, info,hub=debug [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Settings")]
     log_level: Option<String>,
 }
@@ -198,20 +241,21 @@ pub(crate) struct Publish {
     #[arg(required_unless_present = "lines", conflicts_with = "lines")]
     pub event: Option<String>,
 
-    /// JSON, or else any text; `-`: standard input; `@FILE`: a file [default: {}]
+    /// JSON or text; `-`: standard input; `@FILE`: a file [default: {}]
     #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
     pub data: Option<String>,
 
-    /// Publish each line of standard input: JSON with channel, event, data
+    /// Publish each line of input: JSON with channel, event, data
     #[arg(long)]
     pub lines: bool,
 
-    /// http://host:port or https://host of a node, or redis://host:port to publish
-    /// past the nodes; without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port
+    /// to publish past the nodes; without it: the node at
+    /// `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
 }
@@ -246,7 +290,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
 }
@@ -268,7 +312,7 @@ pub(crate) struct Health {
     #[arg(long)]
     pub live: bool,
 
-    /// http://host:port of an admin port [default: that of the settings]
+    /// http://host:port of an admin port [default: of the settings]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
 }
@@ -290,16 +334,17 @@ authority; the certificate of `tls.certificate_file` itself is trusted under any
 
 Exit codes: 0 heard, 1 not heard, 2 wrong usage or settings, 3 cannot reach, 4 refused")]
 pub(crate) struct Probe {
-    /// http://host:port or https://host of a node, or redis://host:port to publish
-    /// past the nodes; without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port
+    /// to publish past the nodes; without it: the node at
+    /// `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// http://host:port or https://host of who listens [default: the same]
+    /// The node that listens, as for --to [default: the same]
     #[arg(long, value_name = "URL")]
     pub hear: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
 }
@@ -379,7 +424,8 @@ mod tests {
     fn every_help_is_narrow_and_ends_with_examples() {
         let mut top = Cli::command();
         top.build();
-        let mut all: Vec<clap::Command> = top.get_subcommands().cloned().collect();
+        let mut all: Vec<clap::Command> =
+            top.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
         all.push(top);
         for mut command in all {
             let help = command.render_long_help().to_string() + &command.render_help().to_string();

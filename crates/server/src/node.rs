@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use backplane::{AppSettings, Cluster, Workers, local};
+use bytes::Bytes;
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
 use model::{Secret, socket_id};
@@ -54,6 +55,8 @@ struct Node {
     places: Arc<Places>,
     rate: Arc<Rate>,
     sessions: Arc<Sessions>,
+    /// `socket.io.js`.
+    client_library: Option<Bytes>,
     began: Instant,
 }
 
@@ -74,6 +77,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
     let metrics = Arc::new(Metrics::new(&directory.now().apps));
     let gateway = Arc::new(Gateway::new(&settings, directory.clone(), metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
+    let client_library = read_client(&settings)?;
     let (in_flight, places, rate, sessions) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
     let node = Arc::new(Node {
         settings,
@@ -88,6 +92,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
         places,
         rate,
         sessions,
+        client_library,
         began,
     });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
@@ -122,6 +127,13 @@ fn watch_panics() {
 
 fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     listen::bind(address).with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+/// The library that old pages load from the server.
+fn read_client(settings: &Settings) -> Result<Option<Bytes>> {
+    let Some(path) = &settings.socket_io.client_file else { return Ok(None) };
+    let read = std::fs::read(path).with_context(|| format!("socket_io.client_file: {} cannot be read", path.display()));
+    Ok(Some(read?.into()))
 }
 
 fn runtime() -> Result<Runtime> {
@@ -250,6 +262,8 @@ impl Node {
             body_bytes: self.settings.limits.http_body_bytes,
             places: self.places.clone(),
             rate: self.rate.clone(),
+            hub: self.hub.clone(),
+            began: self.began,
         };
         Door {
             worker,
@@ -270,14 +284,14 @@ impl Node {
     }
 
     fn engine_io(&self) -> EngineIo {
-        let limits = &self.settings.limits;
+        let (limits, socket_io) = (&self.settings.limits, &self.settings.socket_io);
         EngineIo {
             sessions: self.sessions.clone(),
-            path: "/socket.io".to_owned(),
-            polling: true,
-            websocket: true,
-            client: None,
-            body_bytes: limits.http_body_bytes,
+            path: socket_io.path.clone(),
+            polling: socket_io.polling,
+            websocket: socket_io.websocket,
+            client: self.client_library.clone(),
+            body_bytes: socket_io.body_bytes,
             frame_bytes: limits.frame_bytes,
         }
     }

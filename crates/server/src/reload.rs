@@ -103,7 +103,11 @@ impl Reload {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let paths = self.flags.file.iter().chain(&self.flags.env_file).cloned().chain(self.taken.values.secret_files());
+        let paths = [&self.flags.file, &self.flags.env_file, &self.flags.echo_server]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain(self.taken.values.secret_files());
         let read = |path: PathBuf| {
             let content = std::fs::read(&path).map_err(|error| error.kind());
             (path, content)

@@ -26,7 +26,8 @@ pub(super) fn run(settings: &Settings, flags: &Flags) -> Result<(), Failure> {
         (_, many) => format!("{} apps: {}", many.len(), many.join(", ")),
     };
     // Of a file that was written for another program it is worth saying what it means here.
-    let said = flags.env_file.as_ref().map_or_else(String::new, |_| settings::said(settings));
+    let said =
+        flags.env_file.as_ref().or(flags.echo_server.as_ref()).map_or_else(String::new, |_| settings::said(settings));
     print(&format!("The settings are good: {}; {apps}\n{said}", settings.values.read_from()))
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn run(invocation: &Invocation) -> ExitCode {
         Command::Probe(asked) => load().and_then(|settings| wait_for(probe::run(asked, &settings))),
         Command::Doctor(asked) => load().and_then(|settings| wait_for(doctor::run(asked, &settings))),
         Command::CheckConfig => load().and_then(|settings| check_config::run(&settings, &invocation.flags)),
+        Command::Elsewhere(hint) => Err(Failure::Usage((*hint).to_owned())),
         Command::PrintConfig(asked) => print_config::run(asked, load),
     };
     match outcome {

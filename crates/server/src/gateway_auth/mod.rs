@@ -225,8 +225,8 @@ impl Gateway {
     ) -> Reply {
         let refused = |status, text: String| Reply::from(Refused(status, text));
         let target = match route {
-            Route::Channel => &desk.back_end.channels,
-            Route::User => &desk.back_end.users,
+            Route::Channel => desk.back_end.channels_for(page_of(request.headers())),
+            Route::User => desk.back_end.users.as_ref(),
         };
         let Some(target) = target else {
             let setting = route.setting();
@@ -303,6 +303,11 @@ impl Gateway {
 /// The names of the headers that an application hears.
 fn names(back_end: &BackEnd) -> impl Iterator<Item = HeaderName> {
     FORWARDED.into_iter().chain([REQUESTED_WITH]).chain(back_end.headers.iter().cloned())
+}
+
+/// The page that a request came from, as far as it says.
+fn page_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(REFERER).or(headers.get(ORIGIN)).and_then(|value| value.to_str().ok())
 }
 
 /// The headers for the application: those of the list as they came, and ours.

@@ -19,6 +19,7 @@ pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
     check_presence(values, &mut found);
     check_doors(values, &mut found);
     check_tls(values, &mut found);
+    check_chain(values, &mut found);
     let known: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let apps_in_doubt = known.iter().any(|key| key.starts_with("apps"));
     let new = |problem: &Problem| {
@@ -48,6 +49,14 @@ fn check_tls(values: &Values, found: &mut Vec<Problem>) {
                 found.push(Problem::new(values.source(other).place(), name, text));
             }
         }
+    }
+}
+
+/// Certificates behind one that is not there.
+fn check_chain(values: &Values, found: &mut Vec<Problem>) {
+    if values.is_absent("tls.certificate_file") && !values.is_absent("tls.chain_file") {
+        let text = "is of no use without tls.certificate_file; write both, or neither";
+        found.push(Problem::new(values.source("tls.chain_file").place(), "tls.chain_file", text));
     }
 }
 
@@ -235,6 +244,11 @@ pub(crate) fn warnings(values: &Values) -> Vec<Problem> {
         let secret = format!("apps.{app}.secret");
         if !values.development && values.text(&secret) == "app-secret" {
             warn(&secret, "is the development secret, which is known to everyone; write your own".to_owned());
+        }
+        if *values.source(&secret) == Source::Made {
+            let text = "is made anew at each start, which no other node knows: nothing that one signs is good on another; \
+                        set FANFARE_APPS__MAIN__SECRET to the same on all";
+            warn(&secret, text.to_owned());
         }
         let event = format!("apps.{app}.event_bytes");
         if values.whole(&event) > values.whole("redis.max_payload") {

@@ -31,6 +31,14 @@ impl Layer {
         }
     }
 
+    /// Takes out the values of these names and sources, to be laid elsewhere.
+    pub(crate) fn split_off(&mut self, goes: impl Fn(&str, &Source) -> bool) -> Self {
+        let all = std::mem::take(&mut self.values);
+        let (gone, stay) = all.into_iter().partition(|(name, _, source)| goes(name, source));
+        self.values = stay;
+        Self { values: gone, ..Self::default() }
+    }
+
     /// Notes that an app is configured here. False when it cannot have this name.
     pub(crate) fn take_app(&mut self, app: &str, source: Source) -> bool {
         let fits = self.check_name(app, &format!("apps.{app}"), "an app's", &source);

@@ -18,6 +18,13 @@ pub(crate) enum Source {
         /// The value is made of theirs and is none of them.
         derived: bool,
     },
+    /// A key of a JSON file: `clients[0].key`. Its line cannot be told.
+    Json {
+        path: String,
+        key: String,
+    },
+    /// Made at the start of this process.
+    Made,
     /// The variable's name.
     Environment(String),
     /// The flag with its dashes.
@@ -52,6 +59,9 @@ impl fmt::Display for Source {
                 let places: Vec<String> = keys.iter().map(place).collect();
                 write!(out, "{}{}", if *derived { "derived from " } else { "" }, places.join(", "))
             }
+            Self::Json { path, key } if key.is_empty() => write!(out, "default of {path}"),
+            Self::Json { path, key } => write!(out, "{path} {key}"),
+            Self::Made => out.write_str("made at this start"),
             Self::Environment(variable) => write!(out, "environment {variable}"),
             Self::Flag(flag) => write!(out, "flag {flag}"),
         }

@@ -54,6 +54,10 @@ pub(crate) enum Kind {
     PathPrefix,
     /// `http://host[:port]/path` or `https://…`; empty for none.
     HttpUrl,
+    /// Several of them: a list in the file, or text with commas.
+    HttpUrls,
+    /// `APPID:KEY`, secret: a list in the file, or text with commas.
+    EchoClients,
     /// Names of what webhooks are told of: a list in the file, or text with commas.
     WebhookKinds,
     /// Headers with their values, `Name: value`: a list in the file, or text with a line for each.
@@ -100,7 +104,7 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 80] = [
+pub(crate) const TABLE: [Row; 90] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
     row("server.path_prefix", Kind::PathPrefix, Text(""), "What stands before every path on that port, for a load balancer that passes it on: `/ws` makes `/app/KEY` `/ws/app/KEY`. Begins with a slash and ends without one. Empty: nothing."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
@@ -108,6 +112,15 @@ pub(crate) const TABLE: [Row; 80] = [
 
     row("tls.certificate_file", Kind::File, Absent, "The certificate in PEM, the server's own first, then those between it and the root. With it and `key_file` clients connect by `wss://` and `https://`, and by nothing else. Read anew when it changes."),
     row("tls.key_file", Kind::File, Absent, "The private key of that certificate in PEM, without a passphrase."),
+    row("tls.chain_file", Kind::File, Absent, "Certificates between the server's own and the root, in PEM, where `certificate_file` does not hold them: they are read behind it."),
+
+    row("socket_io.path", Kind::PathPrefix, Text("/socket.io"), "Where Socket.IO clients connect, on the port for clients."),
+    row("socket_io.ping_interval", PERIOD, Seconds(25.0), "How often a Socket.IO client and the node ask each other whether they live."),
+    row("socket_io.ping_timeout", PERIOD, Seconds(20.0), "How long the answer may take."),
+    row("socket_io.body_bytes", BYTES, Whole(1_000_000), "The largest message of a Socket.IO client, and the largest body of its requests."),
+    row("socket_io.polling", Kind::Switch, Fallback::Switch(true), "Whether they may connect by HTTP requests."),
+    row("socket_io.websocket", Kind::Switch, Fallback::Switch(true), "Whether they may connect by WebSocket."),
+    row("socket_io.client_file", Kind::File, Absent, "The file served at /socket.io/socket.io.js. Absent: none."),
 
     row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`, with TLS `rediss://…`, behind Sentinel `redis+sentinel://[user:password@]host:port,host:port/master[/db]` ([redis.md](redis.md)). Empty: no Redis, and this node stands alone."),
     row("redis.url_file", Kind::File, Absent, "A file that holds the URL, instead of `redis.url`. Read again for each new link, so a changed password needs no restart."),
@@ -164,6 +177,8 @@ pub(crate) const TABLE: [Row; 80] = [
     row("apps.NAME.on_gap", Kind::Choice(&["notice", "close"]), Text("notice"), "When messages were lost: tell the client, or close so that it comes back and loads anew."),
     row("apps.NAME.auth_url", Kind::HttpUrl, Text(""), "The application's own endpoint that says who may listen to a channel, for back ends that do not sign (Laravel's `redis` driver): `http://127.0.0.1:8000/broadcasting/auth`. `/broadcasting/auth` of this node asks it and signs. Empty: off."),
     row("apps.NAME.user_auth_url", Kind::HttpUrl, Text(""), "The same for `/broadcasting/user-auth`: the endpoint that says who the user is. Empty: off."),
+    row("apps.NAME.auth_urls", Kind::HttpUrls, Text(""), "Further addresses of the same application on other hosts; a client's `Referer` chooses among them. A list, or text with commas."),
+    row("apps.NAME.echo_clients", Kind::EchoClients, Text(""), "Keys of laravel-echo-server's HTTP API, unsigned: `[\"APPID:KEY\"]`. A list, or text with commas. Empty: none."),
     row("apps.NAME.auth_headers", Kind::HeaderNames, Text(""), "Headers that those two endpoints forward beside the usual ones, such as `X-Tenant`. A list, or text with commas."),
     row("apps.NAME.allowed_origins", Kind::Origins, Text(""), "Origins whose pages may open a WebSocket and ask those two endpoints: `https://shop.example`, `https://*.shop.example` for what is below it, `shop.example` for any scheme and port. A list, or text with commas. Empty: any page may open a WebSocket, and those of the origin of `auth_url` may ask. Pages that this node's own host name served may always, and so may what is no browser."),
     row("apps.NAME.channels_per_connection", COUNT, Whole(1_000), "The most channels a connection may be subscribed to."),

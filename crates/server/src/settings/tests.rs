@@ -31,7 +31,10 @@ fn another(row: &Row) -> String {
         (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
         (Kind::PathPrefix, _) => "\"/other\"".to_owned(),
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
+        (Kind::Switch, "polling" | "websocket") => "false".to_owned(),
         (Kind::Switch, _) => "true".to_owned(),
+        (Kind::HttpUrls, _) => "\"http://other/\"".to_owned(),
+        (Kind::EchoClients, _) => "\"other:key\"".to_owned(),
         (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
         (Kind::History, _) => "\"chat-* 7 7\"".to_owned(),
         (Kind::Headers, _) => "\"X-Tenant: 7\"".to_owned(),
@@ -49,6 +52,7 @@ fn file_with(row: &Row, value: &str) -> String {
     }
     let Some(key) = table::app_key(row.name) else {
         let other = match row.name {
+            "tls.chain_file" => "certificate_file = \"c.pem\"\nkey_file = \"k.pem\"\n",
             "tls.certificate_file" => "key_file = \"k.pem\"\n",
             "tls.key_file" | "redis.key_file" => "certificate_file = \"c.pem\"\n",
             "redis.certificate_file" => "key_file = \"k.pem\"\n",
@@ -79,7 +83,11 @@ fn each_setting_changed_from_its_default_is_seen_with_its_place() {
             _ => another(row),
         };
         let settings = read(&file_with(row, &value), &[]).unwrap_or_else(|problems| panic!("{}: {problems}", row.name));
-        let shown = if matches!(row.kind, Kind::Secret | Kind::Headers) { "\"***\"".to_owned() } else { value };
+        let shown = if matches!(row.kind, Kind::Secret | Kind::Headers | Kind::EchoClients) {
+            "\"***\"".to_owned()
+        } else {
+            value
+        };
         let printed = effective(&settings);
         let line =
             printed.lines().find(|line| line.starts_with(&format!("{key} = {shown} ")) && line.contains("f.toml"));

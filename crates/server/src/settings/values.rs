@@ -121,7 +121,9 @@ impl Values {
         let (mut variables, mut flags) = (0, 0);
         for value in self.by_name.values() {
             match &value.source {
-                Source::File { path, .. } | Source::Variables { path, .. } if !parts.contains(path) => {
+                Source::File { path, .. } | Source::Variables { path, .. } | Source::Json { path, .. }
+                    if !parts.contains(path) =>
+                {
                     parts.push(path.clone())
                 }
                 Source::Environment(_) => variables += 1,

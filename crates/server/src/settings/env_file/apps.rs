@@ -149,7 +149,8 @@ fn take_limits(file: &mut EnvFile<'_>, app: &str) {
 
 /// Laravel's own endpoints say who may listen, and who a user is.
 fn take_auth(file: &mut EnvFile<'_>) {
-    let key = ["LARAVEL_ECHO_SERVER_AUTH_HOST", "APP_URL"].into_iter().find(|key| file.filled(key).is_some());
+    let keys = ["LARAVEL_ECHO_SERVER_AUTH_HOST", "APP_URL"].into_iter().skip(file.beside_echo_server.into());
+    let key = keys.into_iter().find(|key| file.filled(key).is_some());
     let Some(key) = key else { return };
     let host = file.filled(key).unwrap_or_default();
     for (part, path) in [("auth_url", "/broadcasting/auth"), ("user_auth_url", "/broadcasting/user-auth")] {
@@ -157,7 +158,8 @@ fn take_auth(file: &mut EnvFile<'_>) {
         if let Err(why) = Target::parse(&url) {
             return file.note(&[key], format!("{why}; until then no one can be asked who may listen"));
         }
-        let source: Source = file.source(&[key]);
+        // Where the application is, is a guess at where it may be asked.
+        let source: Source = if key == "APP_URL" { file.derived(&[key]) } else { file.source(&[key]) };
         file.take(&format!("apps.{MAIN}.{part}"), url, source);
     }
 }

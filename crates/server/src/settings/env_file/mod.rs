@@ -15,42 +15,55 @@ use super::problem::Problem;
 use super::source::Source;
 use super::table;
 use super::value::Written;
-use syntax::{Variables, Word};
+pub(super) use apps::MAIN;
+pub(crate) use syntax::Variables;
+use syntax::Word;
 
-/// Reads the file's layer.
-pub(crate) fn read(path: &Path) -> Layer {
+/// A `.env` that was read: what it says of settings, and all of it for whoever looks for more.
+#[derive(Default)]
+pub(crate) struct Reading {
+    pub(crate) layer: Layer,
+    pub(crate) path: String,
+    pub(crate) variables: Variables,
+}
+
+/// Reads the file. `beside_echo_server`: what it says of laravel-echo-server is left to who reads that program's file.
+pub(crate) fn read(path: &Path, beside_echo_server: bool) -> Reading {
     let shown = path.display().to_string();
     let text = match std::fs::read(path) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is no UTF-8 text; save it as UTF-8".to_owned()),
         Err(error) => Err(format!("cannot be read: {error}; write the path of Laravel's .env after --env-file")),
     };
     match text {
-        Ok(text) => parse(&shown, &text),
-        Err(text) => Layer { problems: vec![Problem::new(shown, "", text)], ..Layer::default() },
+        Ok(text) => parse(&shown, &text, beside_echo_server),
+        Err(text) => {
+            let layer = Layer { problems: vec![Problem::new(shown, "", text)], ..Layer::default() };
+            Reading { layer, ..Reading::default() }
+        }
     }
 }
 
 /// Reads a file's text; `path` is for places.
-pub(crate) fn parse(path: &str, text: &str) -> Layer {
+fn parse(path: &str, text: &str, beside_echo_server: bool) -> Reading {
     let mut layer = Layer::default();
     let variables = match syntax::parse(text) {
         Ok(variables) => variables,
         Err(wrong) => {
             layer.problems.push(Problem::new(format!("{path}:{}", wrong.line), "", wrong.text));
-            return layer;
+            return Reading { layer, ..Reading::default() };
         }
     };
     if let Some(line) = variables.unclosed {
         let text = "a quote is opened here and never closed: PHP, and so this node, reads nothing from here on";
         layer.notes.push(Problem::new(format!("{path}:{line}"), "", text));
     }
-    let mut file = EnvFile { path, variables, layer };
+    let mut file = EnvFile { path, variables, layer, beside_echo_server };
     let broadcasting = file.broadcasting();
     redis::take(&mut file, &broadcasting);
     apps::take(&mut file, &broadcasting);
     file.take_listener();
     file.note_broadcasting(&broadcasting);
-    file.layer
+    Reading { layer: file.layer, path: path.to_owned(), variables: file.variables }
 }
 
 /// Which driver Laravel broadcasts with.
@@ -66,20 +79,25 @@ struct EnvFile<'a> {
     path: &'a str,
     variables: Variables,
     layer: Layer,
+    beside_echo_server: bool,
+}
+
+/// What PHP would make a text of. `None`: the variable is not there. Null and false are empty texts.
+pub(super) fn text_of(variables: &Variables, key: &str) -> Option<String> {
+    let variable = variables.by_name.get(key)?;
+    Some(match syntax::word(&variable.text) {
+        Word::Null | Word::Switch(false) => String::new(),
+        Word::Switch(true) => "1".to_owned(),
+        Word::Text(text) => text,
+    })
 }
 
 impl EnvFile<'_> {
-    /// What PHP would make a text of. `None`: the variable is not there. Null and false are empty texts.
     fn text(&self, key: &str) -> Option<String> {
-        let variable = self.variables.by_name.get(key)?;
-        Some(match syntax::word(&variable.text) {
-            Word::Null | Word::Switch(false) => String::new(),
-            Word::Switch(true) => "1".to_owned(),
-            Word::Text(text) => text,
-        })
+        text_of(&self.variables, key)
     }
 
-    /// The same, and not empty.
+    /// [`text_of`], and not empty.
     fn filled(&self, key: &str) -> Option<String> {
         self.text(key).filter(|text| !text.is_empty())
     }
@@ -141,15 +159,13 @@ impl EnvFile<'_> {
             ("LARAVEL_ECHO_SERVER_HOST", "LARAVEL_ECHO_SERVER_PORT", "6001"),
             ("", "LARAVEL_WEBSOCKETS_PORT", "6001"),
         ];
-        let found = SERVERS.iter().find(|(host, port, _)| self.filled(host).or(self.filled(port)).is_some());
+        let found = SERVERS.iter().find(|(host, port, _)| {
+            let is_ours = !(self.beside_echo_server && host.starts_with("LARAVEL_ECHO_SERVER_"));
+            is_ours && self.filled(host).or(self.filled(port)).is_some()
+        });
         if let Some((host, port, usual)) = found {
             let source = self.source(&[host, port]);
-            let host = match self.filled(host).as_deref() {
-                None => "0.0.0.0".to_owned(),
-                Some("localhost") => "127.0.0.1".to_owned(),
-                Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-                Some(host) => host.to_owned(),
-            };
+            let host = listening_host(&self.filled(host).unwrap_or_default());
             let port = self.filled(port).unwrap_or_else(|| (*usual).to_owned());
             self.take("server.listen", format!("{host}:{port}"), source);
         }
@@ -199,5 +215,14 @@ impl EnvFile<'_> {
         }
         let number = self.filled(port).and_then(|text| text.parse().ok());
         self.layer.laravel_port = number.map(|number| (number, self.source(&[port])));
+    }
+}
+
+/// What another server's host is as an address: all of this machine's where nothing is said.
+pub(super) fn listening_host(host: &str) -> String {
+    match host {
+        "" => "0.0.0.0".to_owned(),
+        "localhost" => "127.0.0.1".to_owned(),
+        host => super::redis_parts::bracketed(host),
     }
 }
