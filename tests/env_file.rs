@@ -359,7 +359,7 @@ fn everything_else_wins_over_it() {
 
 #[test]
 fn both_spellings_of_the_prefix_carry_the_same_channels() {
-    let (redis, folder) = (Redis::start(), Folder::new());
+    let (mut redis, folder) = (Redis::start(), Folder::new());
     let text = format!("{KEYS}APP_NAME=\"My App\"\nREDIS_HOST=127.0.0.1\nREDIS_PORT={}\n", redis.port);
     let env = folder.write(".env", &text.replace("=hush", &format!("={}", node::SECRET)));
     let nodes = [(); 2].map(|()| Node::with_env_file(&env));
@@ -376,9 +376,9 @@ fn both_spellings_of_the_prefix_carry_the_same_channels() {
             assert_eq!(client.expect("e", "news").data(), json!({ "n": number }), "once, and in order");
         }
     };
+    let server = &redis;
     let laravel = |prefix: &'static str| {
-        let redis = &redis;
-        move |payload: &str| assert_eq!(redis.publish(&format!("{prefix}news"), payload), 2, "both nodes hear it")
+        move |payload: &str| assert_eq!(server.publish(&format!("{prefix}news"), payload), 2, "both nodes hear it")
     };
     // What nodes publish goes one way, on which all of them hear it once.
     let own = |clients: &mut [Client; 2]| {
@@ -405,6 +405,32 @@ fn both_spellings_of_the_prefix_carry_the_same_channels() {
     });
     let mut again = Client::of(&nodes[0], "k", node::SECRET);
     again.subscribe("news");
-    redis.publish("my-app-database-news", r#"{"event":"e","data":{"n":9},"socket":null}"#);
-    assert_eq!(again.expect("e", "news").data(), json!({ "n": 9 }));
+    let mut heard = |redis: &Redis, prefix: &str, n: u32| {
+        redis.publish(&format!("{prefix}news"), &format!(r#"{{"event":"e","data":{{"n":{n}}},"socket":null}}"#));
+        let (_, message) = again.until("e");
+        assert_eq!(message.data(), json!({ "n": n }));
+    };
+    heard(&redis, "my-app-database-", 8);
+    heard(&redis, "my_app_database_", 9);
+    // After a cut both are subscribed to anew.
+    redis.restart();
+    let names = ["my_app_database_news", "my-app-database-news"];
+    until("both are heard again", || names.iter().all(|name| redis.listeners(name) == 1).then_some(()));
+    heard(&redis, "my-app-database-", 10);
+    heard(&redis, "my_app_database_", 11);
+}
+
+#[test]
+fn it_is_read_again_while_the_node_runs() {
+    let folder = Folder::new();
+    let text = KEYS.replace("=hush", &format!("={}", node::SECRET));
+    let env = folder.write(".env", &text);
+    let node = Node::with_env_file(&env);
+    let taken = |result: &str| node.metric("fanfare_reloads_total", &[("part", "apps"), ("result", result)]);
+    folder.write(".env", &format!("{text}REVERB_APP_MAX_CONNECTIONS=1\n"));
+    until("the change is taken", || (taken("taken") > 0.0).then_some(()));
+    until("the log says what changed", || node.log().iter().any(|line| line.contains("connections")).then_some(()));
+    folder.write(".env", &format!("{text}REVERB_APP_MAX_CONNECTIONS=1 2\n"));
+    until("a file that PHP refuses changes nothing", || (taken("refused") > 0.0).then_some(()));
+    drop(Client::of(&node, "k", node::SECRET));
 }
