@@ -8,6 +8,7 @@ mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod example;
 mod fairness;
 mod faults;
 mod frames;
