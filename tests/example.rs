@@ -1,5 +1,6 @@
 //! The application of `docs/examples/laravel` as two people see it in Chromium, each on a node of its own.
 
+use crate::echo::SERVED;
 use crate::support::example::{self, Example};
 use crate::support::ports;
 use crate::support::prelude::*;
@@ -53,6 +54,13 @@ impl Town {
 #[test]
 fn two_people_in_chromium_hear_what_is_for_them_whichever_node_they_are_on() {
     visit("pusher");
+}
+
+#[test]
+fn two_people_in_chromium_hear_the_same_over_socket_io() {
+    if SERVED.contains(&"socket.io") {
+        visit("socket.io");
+    }
 }
 
 fn visit(front: &str) {

@@ -8,6 +8,7 @@ mod commands;
 mod conversation;
 mod counts;
 mod descriptors;
+mod echo;
 mod example;
 mod fairness;
 mod faults;
