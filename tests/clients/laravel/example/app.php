@@ -84,6 +84,13 @@ function settings(string $storage): array
             'cipher' => 'AES-256-CBC',
             'timezone' => 'UTC',
         ],
+        'database' => [
+            'redis' => [
+                'client' => 'phpredis',
+                'options' => ['prefix' => 'laravel_database_'],
+                'default' => ['host' => '127.0.0.1', 'port' => env('REDIS_PORT'), 'database' => 0],
+            ],
+        ],
         'logging' => ['default' => 'stderr', 'channels' => ['stderr' => ['driver' => 'errorlog']]],
         'queue' => ['default' => 'sync', 'connections' => ['sync' => ['driver' => 'sync']]],
         'session' => [
