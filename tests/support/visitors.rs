@@ -84,3 +84,13 @@ impl Visitors {
         assert_eq!(answer, json!({ "yes": true }), "{question}");
     }
 }
+
+impl Drop for Visitors {
+    /// Chromium puts its things away, and then they are gone with the folder.
+    fn drop(&mut self) {
+        self.process.hang_up();
+        if !std::thread::panicking() {
+            self.process.end();
+        }
+    }
+}
