@@ -49,7 +49,7 @@ const SOCKET_IO: [Row; 7] = [
     socket_io("laravel-echo-1", "socket.io-client-2", true),
 ];
 
-/// The connectors that nodes serve.
+/// The connectors that nodes serve. What tests others ends at once.
 pub(crate) const SERVED: &[&str] = &["pusher", "reverb"];
 
 /// Two nodes, and all that Echo needs beside them.
@@ -71,6 +71,13 @@ impl Town {
         let laravel = Laravel::with("phpredis", &cluster.redis);
         let api = Api::of(&cluster.nodes[1]);
         Self { cluster, relay, laravel, api, _site: site }
+    }
+
+    /// One Echo on each node, and nobody else.
+    fn opens(&self, first: Row, second: Row) -> (Ear, Ear) {
+        println!("{first:?} beside {second:?}");
+        (0..2).for_each(|node| self.has(node, 0));
+        (Ear::open(self, first, 0), Ear::open(self, second, 1))
     }
 
     /// Waits until the clients of a node have so many subscriptions.
@@ -141,15 +148,28 @@ fn each_echo_does_all_its_calls_over_socket_io() {
     each_row(&SOCKET_IO);
 }
 
+#[test]
+fn both_kinds_of_client_share_all_channels() {
+    if !SERVED.contains(&"socket.io") {
+        return;
+    }
+    let mut town = Town::new();
+    for (one, other) in [(SOCKET_IO[0], PUSHER[0]), (PUSHER[0], SOCKET_IO[6])] {
+        let (mut ann, mut ben) = town.opens(one, other);
+        public_and_private(&mut town, &mut ann, &mut ben);
+        presence(&town, &mut ann, &mut ben);
+        to_others(&mut town, &mut ann, &mut ben);
+        leave(&mut town, &mut ann, &mut ben);
+    }
+}
+
 fn each_row(rows: &[Row]) {
     if !SERVED.contains(&rows[0].connector) {
         return;
     }
     let mut town = Town::new();
     for row in rows.iter().copied() {
-        println!("{row:?}");
-        (0..2).for_each(|node| town.has(node, 0));
-        let (mut ann, mut ben) = (Ear::open(&town, row, 0), Ear::open(&town, row, 1));
+        let (mut ann, mut ben) = town.opens(row, row);
         public_and_private(&mut town, &mut ann, &mut ben);
         presence(&town, &mut ann, &mut ben);
         to_others(&mut town, &mut ann, &mut ben);
@@ -161,6 +181,7 @@ fn each_row(rows: &[Row]) {
         }
         cut(&mut town, &mut ann, row);
     }
+    a_node_dies(&mut town, rows[0]);
 }
 
 fn public_and_private(town: &mut Town, ann: &mut Ear, ben: &mut Ear) {
@@ -279,4 +300,18 @@ fn cut(town: &mut Town, ann: &mut Ear, row: Row) {
         town.laravel.broadcast(&["news", "late"], 60);
         assert_eq!(ann.hears(), heard("late", 60));
     }
+}
+
+/// Who was on it is on the other one, and hears.
+fn a_node_dies(town: &mut Town, row: Row) {
+    let (mut ann, ben) = town.opens(row, row);
+    ann.listens(town, "private-orders.7");
+    ann.opens(town, json!({ "do": "join", "channel": "presence-room.1" }));
+    drop(ben);
+    town.relay.aim(town.cluster.nodes[1].address.port());
+    town.cluster.nodes[0].kill();
+    ann.browser.connected();
+    town.has(1, ann.subscriptions);
+    town.laravel.broadcast(&["private-orders.7"], 70);
+    assert_eq!(ann.hears(), heard("private-orders.7", 70));
 }
