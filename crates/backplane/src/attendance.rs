@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Access, ChannelKind, Member, Roster, UserId};
+use model::{Access, Broadcast, ChannelKind, Member, Roster, UserId};
 
 use crate::roster::{Change, Known, Mirror, Operation, Renewal, Snapshot, Version};
 
@@ -201,7 +201,7 @@ impl Attendance {
     }
 
     /// A change that the store announced. The difference that clients see, if there is one.
-    pub(crate) fn message(&mut self, version: Version, change: Change) -> Option<Change> {
+    pub(crate) fn message(&mut self, version: Version, change: Change) -> Option<Broadcast> {
         let mirror = &mut self.mirror;
         mirror.hear(&version);
         let at = mirror.at.as_mut().filter(|_| mirror.current)?;
@@ -288,7 +288,7 @@ impl Attendance {
         version: Version,
         added: bool,
         snapshot: Option<Snapshot>,
-    ) -> Vec<Change> {
+    ) -> Vec<Broadcast> {
         let Some(local) = self.locals.get_mut(user) else { return Vec::new() };
         (local.registered, local.again) = (Registered::Yes, false);
         self.entries += 1;
@@ -334,7 +334,7 @@ impl Attendance {
     }
 
     /// The answer to a roster request.
-    pub(crate) fn snapshot(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Change> {
+    pub(crate) fn snapshot(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Broadcast> {
         if self.mirror.answered() { self.compare(now, snapshot) } else { Vec::new() }
     }
 
@@ -391,7 +391,7 @@ impl Attendance {
         }
     }
 
-    fn compare(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Change> {
+    fn compare(&mut self, now: Instant, snapshot: Snapshot) -> Vec<Broadcast> {
         let spread = Duration::from_millis(snapshot.version.number % REREAD_SPREAD_MS);
         let every = if self.is_of_user { REREAD_USERS_EVERY } else { REREAD_EVERY };
         self.reread_at = Some(now + every + spread);

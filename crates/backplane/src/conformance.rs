@@ -166,7 +166,7 @@ pub(crate) fn said(items: &[Item], of: &ChannelKey) -> Vec<String> {
         Item::Deliver(delivery) if *delivery.channel == *of => Some(match &delivery.broadcast {
             Broadcast::Event(event) => event.name.to_string(),
             Broadcast::Joined(member) => format!("+{}", member.id),
-            Broadcast::Left(user) => format!("-{user}"),
+            Broadcast::Left(member) => format!("-{}", member.id),
             Broadcast::Count(n) => format!("={n}"),
             Broadcast::Terminate => "terminate".to_owned(),
             Broadcast::Gap => "gap".to_owned(),

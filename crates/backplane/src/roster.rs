@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Member, Position, RawJson, Roster, UserId};
+use model::{Broadcast, Member, Position, RawJson, Roster, UserId};
 
 /// Counts the changes of a roster. Numbers of different epochs cannot be compared: an epoch ends when the store lost data.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,15 +135,16 @@ impl Mirror {
         self.users.0.contains_key(user)
     }
 
-    pub(crate) fn put(&mut self, change: Change) -> Option<Change> {
-        match &change {
+    /// Applies a change. The difference that clients see, if there is one.
+    pub(crate) fn put(&mut self, change: Change) -> Option<Broadcast> {
+        match change {
             Change::Joined(member) => {
                 let old = Arc::make_mut(&mut self.users).0.insert(member.id.clone(), member.info.clone());
-                old.is_none().then_some(change)
+                old.is_none().then_some(Broadcast::Joined(member))
             }
-            Change::Left(user) if self.has(user) => {
-                Arc::make_mut(&mut self.users).0.remove(user);
-                Some(change)
+            Change::Left(user) if self.has(&user) => {
+                let info = Arc::make_mut(&mut self.users).0.remove(&user).flatten();
+                Some(Broadcast::Left(Member { id: user, info }))
             }
             Change::Left(_) => None,
         }
@@ -185,7 +186,12 @@ impl Mirror {
     }
 
     /// Compares with a snapshot that is not stale. `stays` names users who are not removed by a comparison.
-    pub(crate) fn compare(&mut self, now: Instant, snapshot: Snapshot, stays: impl Fn(&UserId) -> bool) -> Vec<Change> {
+    pub(crate) fn compare(
+        &mut self,
+        now: Instant,
+        snapshot: Snapshot,
+        stays: impl Fn(&UserId) -> bool,
+    ) -> Vec<Broadcast> {
         if self.covers(&snapshot.version) && self.compare_again.is_none_or(|at| at > now) {
             return Vec::new();
         }

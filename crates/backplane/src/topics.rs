@@ -649,13 +649,9 @@ impl Topics {
         self.operations.extend(operations.into_iter().map(|operation| (id, operation)));
     }
 
-    fn show(&mut self, id: TopicId, changes: impl IntoIterator<Item = Change>) {
+    fn show(&mut self, id: TopicId, changes: impl IntoIterator<Item = Broadcast>) {
         for change in changes {
-            let broadcast = match change {
-                Change::Joined(member) => Broadcast::Joined(member),
-                Change::Left(user) => Broadcast::Left(user),
-            };
-            self.broadcast(id, broadcast);
+            self.broadcast(id, change);
         }
     }
 

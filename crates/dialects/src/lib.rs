@@ -2,30 +2,33 @@
 //!
 //! Adding a family: a file here, a row in [`DIALECTS`], a path in the server's `door.rs`, and `docs/dialects/<name>.md`.
 
-use model::{Action, Dialect, Position, Reason, Resume, SocketId, State};
+use model::{Action, Dialect, Event, Position, Reason, Resume, SocketId, State};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 mod plain;
 mod pusher;
+mod socket_io;
 
 /// All families. A dialect's place is its number in `Encoding`.
-pub static DIALECTS: [&dyn Dialect; 2] = [&pusher::Pusher, &plain::Plain];
+pub static DIALECTS: [&dyn Dialect; 3] = [&pusher::Pusher, &plain::Plain, &socket_io::SocketIo];
 
 /// Pusher protocol 5 to 7, at `/app/{key}`.
 pub const PUSHER: usize = 0;
 /// JSON objects over a bare WebSocket, at `/` and `/ws`.
 pub const PLAIN: usize = 1;
+/// Socket.IO as Laravel Echo speaks it, at `/socket.io/`.
+pub const SOCKET_IO: usize = 2;
 
 /// This many unreadable messages in a row end the connection.
 const STRIKES_MAX: u8 = 20;
 
-/// Counts an unreadable message: `answer` is the reply to it, and the last one in a row closes.
+/// Counts an unreadable message: `answer` is the reply to it (empty: none), and the last one in a row closes.
 fn strike(state: &mut State, answer: Vec<u8>, out: &mut Vec<Action>) {
     state.strikes = state.strikes.saturating_add(1);
     if state.strikes >= STRIKES_MAX {
         out.push(Action::Close(Reason::TooManyBadFrames.into()));
-    } else {
+    } else if !answer.is_empty() {
         out.push(Action::Reply(answer));
     }
 }
@@ -59,6 +62,16 @@ fn resume(raw: Option<&RawValue>) -> Result<Option<Resume>, &'static str> {
         None | Some("null" | "false") => Ok(None),
         Some("true") => Ok(Some(Resume::default())),
         _ => raw.and_then(back).map(Some).ok_or(BAD_RESUME),
+    }
+}
+
+/// Appends the data as JSON: what the Pusher API carries as a string that holds JSON becomes that JSON. Whispers keep what
+/// the client sent.
+fn push_decoded(event: &Event, out: &mut Vec<u8>) {
+    let content = if event.is_client_event() { None } else { event.data.string_content() };
+    match content {
+        Some(content) if model::json::is_valid(&content) => out.extend_from_slice(content.trim().as_bytes()),
+        _ => out.extend_from_slice(event.data.as_str().as_bytes()),
     }
 }
 

@@ -12,7 +12,7 @@ use model::{Opening, Proof, Roster, State, Tag, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{PLAIN, push_position, push_recovered, resume, strike};
+use crate::{PLAIN, push_decoded, push_position, push_recovered, resume, strike};
 
 pub(crate) struct Plain;
 
@@ -58,7 +58,7 @@ impl Dialect for Plain {
             let text = "A raw connection needs a channel in its URL: ?channel=NAME&raw=1";
             return Err((Refusal::new(Reason::BadChannel, text), state));
         }
-        Ok(Opening { app_key: request.query("app_key").map(Into::into), state, commands })
+        Ok(Opening { app_key: request.query("app_key").map(Into::into), state, commands, ..Opening::default() })
     }
 
     fn decode(&self, state: &mut State, message: Message<'_>, out: &mut Vec<Action>) {
@@ -84,7 +84,7 @@ impl Dialect for Plain {
             return;
         }
         match notice {
-            Notice::Welcome { socket_id, activity_timeout } => {
+            Notice::Welcome { socket_id, activity_timeout, .. } => {
                 let text =
                     format!(r#"{{"type":"welcome","socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#);
                 out.extend_from_slice(text.as_bytes());
@@ -113,8 +113,8 @@ impl Dialect for Plain {
                 about("cache_miss", Some(channel.as_str()), out);
                 out.push(b'}');
             }
-            // Nobody signs in here.
-            Notice::SignedIn { .. } | Notice::Watched { .. } => {}
+            // Nobody signs in here, nor asks who it is.
+            Notice::Introduced { .. } | Notice::SignedIn { .. } | Notice::Watched { .. } => {}
             Notice::SubscribeRefused { channel, refusal, tag } => out.extend(refused(refusal, Some(channel), tag)),
             Notice::Refused { channel, refusal, tag } => out.extend(refused(refusal, *channel, tag)),
             Notice::Gap => out.extend_from_slice(br#"{"type":"gap"}"#),
@@ -144,10 +144,10 @@ impl Dialect for Plain {
                 push_member(&member.id, member.info.as_ref(), out);
                 out.push(b'}');
             }
-            (Broadcast::Left(user), _) => {
+            (Broadcast::Left(member), _) => {
                 about("left", Some(channel), out);
                 out.extend_from_slice(br#","member":{"id":"#);
-                json::push_string(out, user);
+                json::push_string(out, &member.id);
                 out.extend_from_slice(b"}}");
             }
             (Broadcast::Count(count), _) => {
@@ -162,9 +162,10 @@ impl Dialect for Plain {
         }
     }
 
-    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat {
+    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
         // The client's library answers by itself, so asking early costs nothing and finds the dead sooner.
-        Heartbeat { ping_after: (activity_timeout / 2).max(1), dead_after: activity_timeout.saturating_add(30) }
+        let (ping_after, dead_after) = ((activity_timeout / 2).max(1), activity_timeout.saturating_add(30));
+        Heartbeat { ping_after, dead_after, always: false }
     }
 
     fn goodbye(&self, state: &State, refusal: &Refusal) -> Goodbye {
@@ -202,6 +203,7 @@ fn command(kind: &str, frame: &Frame<'_>) -> Result<Action, Vec<u8>> {
             let proof = Proof {
                 auth: optional(frame.auth, "auth is not a string")?,
                 channel_data: optional(frame.channel_data, "channel_data is not a string")?,
+                show: None,
             };
             let resume = resume(frame.resume).map_err(|text| wrong(Reason::BadFrame, text))?;
             Ok(Action::Command(Command::Subscribe { channel, proof, resume }, tag))
@@ -291,16 +293,6 @@ fn push_member(id: &str, info: Option<&RawJson>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends the data as JSON: what the Pusher API carries as a string that holds JSON becomes that JSON. Whispers keep what
-/// the client sent.
-fn push_decoded(event: &Event, out: &mut Vec<u8>) {
-    let content = if event.is_client_event() { None } else { event.data.string_content() };
-    match content {
-        Some(content) if json::is_valid(&content) => out.extend_from_slice(content.trim().as_bytes()),
-        _ => out.extend_from_slice(event.data.as_str().as_bytes()),
-    }
-}
-
 /// Appends the data without an envelope: text as text, anything else as JSON.
 fn push_bare(event: &Event, out: &mut Vec<u8>) {
     match event.data.string_content() {
@@ -379,7 +371,7 @@ mod tests {
             broadcast(ENVELOPES, &Broadcast::Joined(member)),
             r#"{"type":"joined","channel":"a","member":{"id":"7","info":null}}"#
         );
-        assert_eq!(broadcast(RAW, &Broadcast::Left("7".into())), "");
+        assert_eq!(broadcast(RAW, &Broadcast::Left(Member { id: "7".into(), info: None })), "");
         assert_eq!(broadcast(ENVELOPES, &Broadcast::Count(3)), r#"{"type":"count","channel":"a","subscriptions":3}"#);
         assert_eq!(broadcast(RAW, &Broadcast::Count(3)), "");
     }

@@ -74,7 +74,7 @@ impl Dialect for Pusher {
                 Err(_) => return refused(Reason::BadVersion),
             },
         };
-        Ok(Opening { app_key: Some(request.path_rest.into()), state: state(protocol), commands: Vec::new() })
+        Ok(Opening { app_key: Some(request.path_rest.into()), state: state(protocol), ..Opening::default() })
     }
 
     fn decode(&self, state: &mut State, message: Message<'_>, out: &mut Vec<Action>) {
@@ -100,12 +100,14 @@ impl Dialect for Pusher {
 
     fn notice(&self, _state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
         match notice {
-            Notice::Welcome { socket_id, activity_timeout } => {
+            Notice::Welcome { socket_id, activity_timeout, .. } => {
                 frame("pusher:connection_established", None, out);
                 let data = (r#""{\"socket_id\":\""#, r#"\",\"activity_timeout\":"#, r#"}"}"#);
                 // Writing to a Vec cannot fail.
                 let _ = write!(out, "{}{socket_id}{}{activity_timeout}{}", data.0, data.1, data.2);
             }
+            // The welcome has said it.
+            Notice::Introduced { .. } => {}
             Notice::Subscribed { channel, roster, position, recovered, .. } => {
                 frame("pusher_internal:subscription_succeeded", Some(channel.as_str()), out);
                 json::push_string(out, &roster.map_or(Cow::Borrowed("{}"), |roster| presence(roster).into()));
@@ -149,7 +151,7 @@ impl Dialect for Pusher {
         match (broadcast, encoding.view) {
             (_, View::Silent) => {}
             (Broadcast::Joined(member), View::Watch) => watchlist(&[("online", std::slice::from_ref(&member.id))], out),
-            (Broadcast::Left(user), View::Watch) => watchlist(&[("offline", std::slice::from_ref(user))], out),
+            (Broadcast::Left(member), View::Watch) => watchlist(&[("offline", std::slice::from_ref(&member.id))], out),
             (_, View::Watch) => {}
             (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => {}
             (Broadcast::Event(event), _) => channel_event(channel, event, encoding.positions, out),
@@ -163,9 +165,9 @@ impl Dialect for Pusher {
                 data.push(b'}');
                 internal_event("pusher_internal:member_added", Some(channel), &data, out);
             }
-            (Broadcast::Left(user), _) => {
+            (Broadcast::Left(member), _) => {
                 let mut data = br#"{"user_id":"#.to_vec();
-                json::push_string(&mut data, user);
+                json::push_string(&mut data, &member.id);
                 data.push(b'}');
                 internal_event("pusher_internal:member_removed", Some(channel), &data, out);
             }
@@ -182,8 +184,9 @@ impl Dialect for Pusher {
         }
     }
 
-    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout.saturating_add(PONG_TIMEOUT) }
+    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
+        let dead_after = activity_timeout.saturating_add(PONG_TIMEOUT);
+        Heartbeat { ping_after: activity_timeout, dead_after, always: false }
     }
 
     fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {
@@ -218,7 +221,7 @@ fn subscribe(data: Option<&RawValue>) -> Action {
         Ok(resume) => resume,
         Err(text) => return refused(Reason::BadFrame, text),
     };
-    Action::Command(Command::Subscribe { channel: name, proof: Proof { auth, channel_data }, resume }, None)
+    Action::Command(Command::Subscribe { channel: name, proof: Proof { auth, channel_data, show: None }, resume }, None)
 }
 
 fn unsubscribe(data: Option<&RawValue>) -> Option<Action> {

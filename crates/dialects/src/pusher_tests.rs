@@ -174,7 +174,7 @@ fn members_come_and_go() {
         r#"{"event":"pusher_internal:member_added","channel":"presence-room","data":"{\"user_id\":\"10\",\"user_info\":{\"n\":\"Ada\"}}"}"#
     );
     assert_eq!(
-        broadcast(Broadcast::Left("10".into())),
+        broadcast(Broadcast::Left(member.clone())),
         r#"{"event":"pusher_internal:member_removed","channel":"presence-room","data":"{\"user_id\":\"10\"}"}"#
     );
     let roster = Roster([(member.id, member.info), ("a".into(), None)].into());
@@ -195,7 +195,7 @@ fn members_come_and_go() {
 fn each_view_has_its_part() {
     let user = "#server-to-user-7";
     let joined = || Broadcast::Joined(Member { id: "7".into(), info: None });
-    let left = || Broadcast::Left("7".into());
+    let left = || Broadcast::Left(Member { id: "7".into(), info: None });
     let event = || Broadcast::Event(Event::new("e", RawJson::string("x")));
     let watched = |name: &str| {
         let data = format!(r#"{{\"events\":[{{\"name\":\"{name}\",\"user_ids\":[\"7\"]}}]}}"#);
@@ -241,7 +241,7 @@ fn who_signs_in_is_told_so_and_whom_he_watches() {
 fn notices_and_the_end() {
     let channel = ChannelName::new("news").unwrap();
     assert_eq!(
-        notice(Notice::Welcome { socket_id: SocketId::new(187, 4021).unwrap(), activity_timeout: 30 }),
+        notice(Notice::Welcome { socket_id: SocketId::new(187, 4021).unwrap(), session: None, activity_timeout: 30 }),
         r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"187.4021\",\"activity_timeout\":30}"}"#
     );
     assert_eq!(

@@ -1,13 +1,15 @@
 //! One client: its subscriptions, its dialect's state, its way out. Belongs to one worker for life.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use model::{App, Dialect, Encoding, Framing, Refusal, SocketId, State, Tag, UserId, View};
+use model::frame::SEPARATOR;
+use model::{App, ChannelName, Dialect, Encoding, Framing, Heartbeat, Refusal, SocketId, State, Tag, UserId, View};
 
+use crate::authority::Asking;
 use crate::outbox::{Outbox, Sink};
 use crate::stats::{LinkStats, WorkerStats};
 use crate::user::Account;
@@ -60,6 +62,10 @@ pub(crate) struct Subscription {
 pub(crate) struct More {
     /// Who is signed in, or about to be.
     pub(crate) account: Option<Account>,
+    /// Channels about which the application is being asked.
+    pub(crate) asking: Vec<Asking>,
+    /// What the application may see of the client's newest request.
+    credentials: Option<Rc<[u8]>>,
     /// The last second with a whisper, and how many it had.
     whispers: (u32, u32),
 }
@@ -70,7 +76,7 @@ pub struct Connection {
     /// Replaced when its settings change; the id stays.
     app: RefCell<Arc<App>>,
     pub(crate) dialect: &'static dyn Dialect,
-    pub(crate) framing: Framing,
+    framing: Cell<Framing>,
     pub(crate) state: Cell<State>,
     pub(crate) subscriptions: RefCell<Vec<Subscription>>,
     pub(crate) more: RefCell<Option<Box<More>>>,
@@ -83,7 +89,8 @@ pub struct Connection {
     /// It is to be asked back after a gap.
     pub(crate) returning: Cell<bool>,
     pub(crate) stats: Arc<LinkStats>,
-    sink: Sink,
+    /// None while its client polls: then all waits in the outbox.
+    sink: OnceCell<Sink>,
     outbox: RefCell<Outbox>,
     /// What waits here, as the worker has counted it.
     waiting: Cell<usize>,
@@ -106,6 +113,16 @@ pub(crate) struct Identity {
     pub(crate) stats: Arc<LinkStats>,
 }
 
+/// How a connection's client is reached at first.
+pub(crate) enum Way {
+    Socket(Sink),
+    /// It fetches what waits, framed so.
+    Polls {
+        framing: Framing,
+        secret: u64,
+    },
+}
+
 /// The outbox is over its limit: the connection is to be closed.
 #[derive(Debug)]
 pub(crate) struct Slow;
@@ -124,14 +141,18 @@ pub enum Turn {
 }
 
 impl Connection {
-    pub(crate) fn new(identity: Identity, framing: Framing, sink: Sink, shared: Rc<Shared>) -> Self {
+    pub(crate) fn new(identity: Identity, way: Way, shared: Rc<Shared>) -> Self {
+        let (framing, sink) = match way {
+            Way::Socket(sink) => (Framing::WebSocket, OnceCell::from(sink)),
+            Way::Polls { framing, .. } => (framing, OnceCell::new()),
+        };
         let Identity { id, slot, app, dialect, state, stats } = identity;
         Self {
             id,
             slot,
             app: app.into(),
             dialect,
-            framing,
+            framing: framing.into(),
             state: Cell::new(state),
             subscriptions: RefCell::default(),
             more: RefCell::default(),
@@ -169,9 +190,99 @@ impl Connection {
         self.app.replace(app);
     }
 
-    /// The socket, for the transport's reads.
-    pub fn sink(&self) -> &Sink {
-        &self.sink
+    /// How messages are put on its link now.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing.get()
+    }
+
+    pub(crate) fn heartbeat(&self) -> Heartbeat {
+        self.dialect.heartbeat(&self.state.get(), self.app().activity_timeout)
+    }
+
+    /// The question whether its client lives.
+    pub(crate) fn spell_beat(&self) -> Vec<u8> {
+        let (mut beat, mut framed) = (Vec::new(), Vec::new());
+        self.dialect.beat(&self.state.get(), &mut beat);
+        if beat.is_empty() {
+            self.framing().ping(&mut framed);
+        } else {
+            self.framing().message(&beat, &mut framed);
+        }
+        framed
+    }
+
+    /// The socket, for the transport's reads. None while its client polls.
+    pub fn sink(&self) -> Option<&Sink> {
+        self.sink.get()
+    }
+
+    /// What its application may see of the client's newest request, replacing what came with earlier ones. The hub only keeps it.
+    pub fn set_credentials(&self, credentials: Rc<[u8]>) {
+        self.more.borrow_mut().get_or_insert_default().credentials = Some(credentials);
+    }
+
+    pub(crate) fn credentials(&self) -> Option<Rc<[u8]>> {
+        self.more.borrow().as_ref()?.credentials.clone()
+    }
+
+    /// True while its application is being asked about this channel.
+    pub(crate) fn is_asking(&self, channel: &ChannelName) -> bool {
+        self.more.borrow().as_ref().is_some_and(|more| more.asking.iter().any(|asking| asking.channel == *channel))
+    }
+
+    pub(crate) fn note_asking(&self, asking: Asking) {
+        self.more.borrow_mut().get_or_insert_default().asking.push(asking);
+    }
+
+    /// About how many channels it is being asked.
+    pub(crate) fn asking(&self) -> usize {
+        self.more.borrow().as_ref().map_or(0, |more| more.asking.len())
+    }
+
+    /// The application need not answer about this channel any more, or has done so. False when it was not asked.
+    pub(crate) fn forget_asking(&self, channel: &ChannelName) -> bool {
+        let mut more = self.more.borrow_mut();
+        let Some(asking) = more.as_mut().map(|more| &mut more.asking) else { return false };
+        let place = asking.iter().position(|asking| asking.channel == *channel);
+        place.map(|place| asking.swap_remove(place)).is_some()
+    }
+
+    /// Ready with what waits, for the answer to a poll; with `None` when nothing does and the connection is being closed.
+    pub fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<Option<Vec<Bytes>>> {
+        self.note_waker(cx);
+        let waiting = self.outbox.borrow_mut().take();
+        self.recount();
+        match (waiting.is_empty(), self.closing.get()) {
+            (false, _) => Poll::Ready(Some(waiting)),
+            (true, Some(_)) => Poll::Ready(None),
+            (true, None) => Poll::Pending,
+        }
+    }
+
+    /// True when something waits.
+    pub fn has_waiting(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Ready when the connection is being closed.
+    pub fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.note_waker(cx);
+        if self.closing.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Its client polls no more: it has this WebSocket now, and what waits goes there.
+    pub fn attach(&self, sink: Sink) {
+        let waiting = self.outbox.borrow_mut().take().concat();
+        self.recount();
+        let before = self.framing.replace(Framing::WebSocket);
+        let text = String::from_utf8_lossy(&waiting);
+        let text = text.strip_suffix(SEPARATOR).unwrap_or(&text);
+        let packets = before.packets(text).filter(|_| !text.is_empty()).unwrap_or_default();
+        let mut frames = Vec::with_capacity(waiting.len() + 16);
+        packets.iter().for_each(|packet| Framing::WebSocket.message(packet.as_bytes(), &mut frames));
+        if self.sink.set(sink).is_ok() && !frames.is_empty() {
+            self.write(&[frames.into()]);
+        }
     }
 
     /// Bytes of a transport's own (a pong, the reply to a close): they keep their place among the frames. The limit does
@@ -210,13 +321,14 @@ impl Connection {
             // Its task already waits for the socket.
             outbox.push_rest(slices, 0);
         } else {
-            match self.sink.try_write(slices) {
-                Ok(n) => outbox.push_rest(slices, n),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => outbox.push_rest(slices, 0),
+            match self.sink.get().map(|sink| sink.try_write(slices)) {
+                Some(Ok(n)) => outbox.push_rest(slices, n),
+                None => outbox.push_rest(slices, 0),
+                Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => outbox.push_rest(slices, 0),
                 // The reading side finds out.
-                Err(_) => {}
+                Some(Err(_)) => {}
             }
-            if !outbox.is_empty() || self.sink.is_pending() {
+            if !outbox.is_empty() || self.sink.get().is_some_and(Sink::is_pending) {
                 self.wake();
             }
         }
@@ -226,7 +338,7 @@ impl Connection {
 
     /// Tells the worker what waits here by now.
     fn recount(&self) {
-        let now = self.outbox.borrow().bytes() + self.sink.pending();
+        let now = self.outbox.borrow().bytes() + self.sink.get().map_or(0, Sink::pending);
         let before = self.waiting.replace(now);
         if now != before {
             self.shared.recount(before, now, self.closing.get().is_some());
@@ -235,11 +347,7 @@ impl Connection {
 
     /// Flushes, and says what comes next. The task is woken again when that changes.
     pub fn poll_turn(&self, cx: &mut Context<'_>) -> Turn {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        drop(waker);
+        self.note_waker(cx);
         let flushed = self.poll_flush(cx);
         match (self.closing.get(), flushed) {
             (_, Poll::Ready(false)) => Turn::Broken,
@@ -247,6 +355,13 @@ impl Connection {
             (None, Poll::Ready(true)) => Turn::Read,
             (None, Poll::Pending) if self.outbox.borrow().bytes() > READ_WHILE_BELOW => Turn::Hold,
             (None, Poll::Pending) => Turn::Read,
+        }
+    }
+
+    fn note_waker(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
     }
 
@@ -259,18 +374,19 @@ impl Connection {
 
     fn flush_what_goes(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut outbox = self.outbox.borrow_mut();
-        while !outbox.is_empty() || self.sink.is_pending() {
-            match self.sink.poll_write_ready(cx) {
+        let Some(sink) = self.sink.get() else { return Poll::Ready(false) };
+        while !outbox.is_empty() || sink.is_pending() {
+            match sink.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
                 Poll::Ready(Ok(())) => {}
             }
-            match self.sink.try_flush() {
+            match sink.try_flush() {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
                 Err(_) => return Poll::Ready(false),
             }
-            if outbox.write_to(&self.sink).is_err() {
+            if outbox.write_to(sink).is_err() {
                 return Poll::Ready(false);
             }
         }

@@ -253,7 +253,7 @@ impl Shard {
             let Cursor { batch, .. } = &mut *cursor;
             let is_excluded = batch.excluded.iter().any(|(_, slot)| *slot == connection.slot);
             let excluded = if is_excluded { batch.excluded.clone() } else { Vec::new() };
-            let run = batch.run(self.hub.dialects, entry.encoding, connection.framing, &mut alone);
+            let run = batch.run(self.hub.dialects, entry.encoding, connection.framing(), &mut alone);
             let (sent, frames) = if is_excluded {
                 let (parts, frames) = run.without(&excluded, connection.slot);
                 (if parts.is_empty() { Ok(false) } else { connection.send(&parts) }, frames)
@@ -337,8 +337,8 @@ fn note_member(channel: &mut Channel, broadcast: &Broadcast) {
         Broadcast::Joined(member) => {
             members.insert(member.id.clone(), member.info.clone());
         }
-        Broadcast::Left(user) => {
-            members.remove(user);
+        Broadcast::Left(member) => {
+            members.remove(&member.id);
         }
         Broadcast::Event(_) | Broadcast::Count(_) | Broadcast::Terminate | Broadcast::Gap => {}
     }

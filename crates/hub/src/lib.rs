@@ -5,6 +5,7 @@
 //!
 //! Between threads there are only the bounded inboxes; on the path from inbox to socket there is no lock and no `await`.
 
+mod authority;
 mod channel;
 mod connection;
 mod fanout;
@@ -22,6 +23,7 @@ mod user;
 mod whisper;
 mod worker;
 
+pub use authority::{Authority, Question};
 pub use connection::{Connection, Turn};
 pub use hub::{Hub, Settings};
 pub use outbox::Sink;

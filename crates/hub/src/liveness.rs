@@ -62,6 +62,8 @@ fn judge(seen: u32, pinged: bool, heartbeat: Heartbeat, now: u32) -> Verdict {
     let silent = now.saturating_sub(seen);
     if silent >= heartbeat.dead_after {
         Verdict::Dead
+    } else if heartbeat.always {
+        Verdict::Ping((seen + heartbeat.dead_after).min(now + heartbeat.ping_after))
     } else if silent < heartbeat.ping_after {
         Verdict::Wait(seen + heartbeat.ping_after)
     } else if pinged {
@@ -95,13 +97,11 @@ impl Shard {
             // We do not listen, so its silence means nothing.
             connection.seen.set(now);
         }
-        let heartbeat = connection.dialect.heartbeat(connection.app().activity_timeout);
+        let heartbeat = connection.heartbeat();
         match judge(connection.seen.get(), connection.pinged.get(), heartbeat, now) {
             Verdict::Wait(second) => self.wheel.put(connection, second),
             Verdict::Ping(second) => {
-                let mut ping = Vec::new();
-                connection.framing.ping(&mut ping);
-                connection.send_own(&ping);
+                connection.send_own(&connection.spell_beat());
                 connection.pinged.set(true);
                 self.wheel.put(connection, second);
             }
@@ -116,12 +116,21 @@ mod tests {
 
     #[test]
     fn the_silent_are_asked_once_and_then_given_up() {
-        let heartbeat = Heartbeat { ping_after: 30, dead_after: 60 };
+        let heartbeat = Heartbeat { ping_after: 30, dead_after: 60, always: false };
         let check = |seen, pinged, now, expected| assert_eq!(judge(seen, pinged, heartbeat, now), expected);
         check(0, false, 29, Verdict::Wait(30));
         check(0, false, 30, Verdict::Ping(60));
         check(0, true, 45, Verdict::Wait(60));
         check(0, true, 60, Verdict::Dead);
         check(20, false, 30, Verdict::Wait(50));
+    }
+
+    #[test]
+    fn who_waits_for_the_question_is_asked_however_much_it_says() {
+        let heartbeat = Heartbeat { ping_after: 25, dead_after: 45, always: true };
+        let check = |seen, now, expected| assert_eq!(judge(seen, false, heartbeat, now), expected);
+        check(25, 25, Verdict::Ping(50));
+        check(1, 25, Verdict::Ping(46));
+        check(1, 46, Verdict::Dead);
     }
 }

@@ -21,7 +21,11 @@ pub enum Sink {
 }
 
 impl Sink {
-    pub(crate) fn try_write(&self, slices: &[Bytes]) -> io::Result<usize> {
+    /// Writes what goes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing does.
+    pub fn try_write(&self, slices: &[Bytes]) -> io::Result<usize> {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Tls(tls) => return tls.try_write(slices),
@@ -177,6 +181,11 @@ impl Outbox {
             // A socket that was slow once must not hold its queue's memory for life.
             self.queue = VecDeque::new();
         }
+    }
+
+    /// All that waits, which is gone from here then.
+    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+        std::mem::take(self).queue.into()
     }
 
     /// Forgets everything.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use backplane::{Backplane, Item};
 use bytes::Bytes;
-use model::{Action, App, ChannelKey, Command, Framing, Message, Notice, Opening, Reason, Refusal, UserId};
+use model::{Action, App, ChannelKey, Command, Message, Notice, Opening, Reason, Refusal, UserId};
 
+use crate::authority::Inquiry;
 use crate::channel::Channel;
-use crate::connection::{Connection, Identity, Shared, Slow};
+use crate::connection::{Connection, Identity, Shared, Slow, Way};
 use crate::hub::Hub;
 use crate::liveness::Wheel;
-use crate::outbox::Sink;
 use crate::slots::Slots;
 use crate::stats::WorkerStats;
 use crate::user::Account;
@@ -67,6 +67,8 @@ pub(crate) struct Shard {
     pub(crate) linger: Option<Duration>,
     /// Client events given to the backplane since the worker last looked.
     pub(crate) whispers: Vec<Whispered>,
+    /// Questions to applications, to be put.
+    pub(crate) inquiries: Vec<Inquiry>,
     /// Held back while draining.
     exits: VecDeque<(Instant, Arc<ChannelKey>, UserId)>,
     /// Bytes that the inbox may have back after the turn.
@@ -105,6 +107,7 @@ impl Shard {
             returning: Vec::new(),
             linger: None,
             whispers: Vec::new(),
+            inquiries: Vec::new(),
             exits: VecDeque::new(),
             freed: 0,
             actions: Vec::new(),
@@ -115,7 +118,7 @@ impl Shard {
     /// Takes a connection in: greets it and does what its URL asked for.
     pub(crate) fn open(
         &mut self,
-        sink: Sink,
+        way: Way,
         first: Vec<u8>,
         app: Arc<App>,
         dialect: u8,
@@ -132,12 +135,15 @@ impl Shard {
             state: opening.state,
             stats,
         };
-        let connection = Rc::new(Connection::new(identity, Framing::WebSocket, sink, self.shared.clone()));
+        let session = match &way {
+            Way::Polls { secret, .. } => Some(identity.id.with_secret(*secret)),
+            Way::Socket(_) => None,
+        };
+        let connection = Rc::new(Connection::new(identity, way, self.shared.clone()));
         let slot = self.connections.insert(connection.clone());
         self.sequences.insert(connection.id.sequence(), slot);
-        let heartbeat = connection.dialect.heartbeat(connection.app().activity_timeout);
-        self.wheel.put(&connection, self.shared.now.get() + heartbeat.ping_after);
-        self.welcome(&connection, first);
+        self.wheel.put(&connection, self.shared.now.get() + connection.heartbeat().ping_after);
+        self.welcome(&connection, session.as_deref(), first, opening.second_words);
         for (command, tag) in opening.commands {
             self.obey(&connection, command, tag);
         }
@@ -146,13 +152,17 @@ impl Shard {
     }
 
     /// The first words, in one write with what stands before them.
-    fn welcome(&mut self, connection: &Connection, mut first: Vec<u8>) {
-        let welcome = Notice::Welcome { socket_id: connection.id, activity_timeout: connection.app().activity_timeout };
+    fn welcome(&mut self, connection: &Connection, session: Option<&str>, mut first: Vec<u8>, second: &str) {
+        let activity_timeout = connection.app().activity_timeout;
+        let welcome = Notice::Welcome { socket_id: connection.id, session, activity_timeout };
         let payload = &mut self.scratch;
         payload.clear();
         connection.dialect.notice(&connection.state.get(), &welcome, payload);
         if !payload.is_empty() {
-            connection.framing.message(payload, &mut first);
+            connection.framing().message(payload, &mut first);
+        }
+        if !second.is_empty() {
+            connection.framing().message(second.as_bytes(), &mut first);
         }
         // The outbox is empty, so it is never too much.
         let _ = connection.send(&[first.into()]);
@@ -177,6 +187,7 @@ impl Shard {
             match action {
                 Action::Command(command, tag) => self.obey(connection, command, tag),
                 Action::Reply(payload) => self.send(connection, &payload),
+                Action::Introduce => self.tell(connection, &Notice::Introduced { socket_id: connection.id }),
                 Action::Close(refusal) => self.doom(connection, refusal),
             }
         }
@@ -217,7 +228,7 @@ impl Shard {
 
     pub(crate) fn send(&mut self, connection: &Rc<Connection>, payload: &[u8]) {
         let mut frame = Vec::with_capacity(payload.len() + 10);
-        connection.framing.message(payload, &mut frame);
+        connection.framing().message(payload, &mut frame);
         self.send_frames(connection, frame);
     }
 
@@ -266,9 +277,9 @@ impl Shard {
         let goodbye = connection.dialect.goodbye(&connection.state.get(), refusal);
         let mut last_words = Vec::new();
         if !goodbye.message.is_empty() {
-            connection.framing.message(&goodbye.message, &mut last_words);
+            connection.framing().message(&goodbye.message, &mut last_words);
         }
-        connection.framing.close(goodbye.code, &goodbye.reason, &mut last_words);
+        connection.framing().close(goodbye.code, &goodbye.reason, &mut last_words);
         connection.begin_close(refusal.reason.row().label, Bytes::from(last_words));
     }
 

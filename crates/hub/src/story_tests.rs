@@ -1,24 +1,29 @@
 //! Stories of one worker: real sockets, a dialect of single words, and a backplane that only remembers.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use backplane::{Ask, Backplane, BoxFuture, Cached, Item, LinkStatus, PublishError, Standing, Workers};
 use model::dialect::{Goodbye, Heartbeat};
 use model::webhook::Happening;
 use model::{
-    Action, App, Apps, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, HistoryDepth,
-    HistoryRule, Member, Message, Notice, OnGap, OpenRequest, Opening, Position, Proof, RawJson, Reason, Refusal,
-    Resume, Roster, SocketId, State, UserId, View, Webhook, WebhookKind, WebhookKinds, auth,
+    Action, App, Apps, Broadcast, ChannelKey, ChannelName, Command, Delivery, Dialect, Encoding, Event, Framing,
+    Headers, HistoryDepth, HistoryRule, Member, Message, Notice, OnGap, OpenRequest, Opening, Position, Proof, RawJson,
+    Reason, Refusal, Resume, Roster, SocketId, State, UserId, View, Webhook, WebhookKind, WebhookKinds, auth,
 };
 
-use crate::connection::Connection;
+use tokio::sync::oneshot;
+
+use crate::authority::{Authority, Question};
+use crate::connection::{Connection, Way};
 use crate::hub::{Hub, Settings};
 use crate::outbox::Sink;
 use crate::shard::Shard;
@@ -47,10 +52,11 @@ impl Dialect for Words {
             return out.push(Action::Command(command, None));
         }
         let data = data.filter(|data| !data.is_empty());
-        let proof = Proof { auth: auth.map(Into::into), channel_data: data.map(Into::into) };
+        let show = (word == "?").then(Headers::default);
+        let proof = Proof { auth: auth.map(Into::into), channel_data: data.map(Into::into), show };
         let channel = ChannelName::new(name).unwrap();
         let command = match word {
-            "+" => Command::Subscribe { channel, proof, resume: None },
+            "+" | "?" => Command::Subscribe { channel, proof, resume: None },
             // As one who wants to come back.
             "&" => Command::Subscribe { channel, proof, resume: Some(Resume::default()) },
             "-" => Command::Unsubscribe { channel },
@@ -75,6 +81,7 @@ impl Dialect for Words {
             Notice::CacheMiss { channel } => format!("miss:{channel}"),
             Notice::SignedIn { user_data, .. } => format!("@{user_data}"),
             Notice::Watched { online, offline } => format!("watched:{}:{}", online.join(","), offline.join(",")),
+            Notice::Introduced { socket_id } => socket_id.to_string(),
             Notice::Welcome { .. } | Notice::Unsubscribed { .. } => return,
         };
         out.extend_from_slice(text.as_bytes());
@@ -87,14 +94,14 @@ impl Dialect for Words {
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>) {
         let text = match (broadcast, encoding.view) {
             (Broadcast::Joined(member), View::Watch) => format!("online:{}", member.id),
-            (Broadcast::Left(user), View::Watch) => format!("offline:{user}"),
+            (Broadcast::Left(member), View::Watch) => format!("offline:{}", member.id),
             (_, View::Watch | View::Silent) | (Broadcast::Joined(_) | Broadcast::Left(_), View::User) => return,
             (Broadcast::Event(event), _) => {
                 let position = event.position.as_ref().filter(|_| encoding.positions);
                 format!("{}{}", event.name, position.map_or(String::new(), |position| format!("@{}", position.offset)))
             }
             (Broadcast::Joined(member), _) => format!("joined:{}", member.id),
-            (Broadcast::Left(user), _) => format!("left:{user}"),
+            (Broadcast::Left(member), _) => format!("left:{}", member.id),
             (Broadcast::Gap, _) => format!("gap:{channel}"),
             (Broadcast::Count(n), _) => format!("count:{n}"),
             (Broadcast::Terminate, _) => "terminate".to_owned(),
@@ -102,8 +109,8 @@ impl Dialect for Words {
         out.extend_from_slice(text.as_bytes());
     }
 
-    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout + 30 }
+    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
+        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout + 30, always: false }
     }
 
     fn goodbye(&self, _: &State, refusal: &Refusal) -> Goodbye {
@@ -160,8 +167,25 @@ impl Backplane for Notebook {
     }
 }
 
+/// An application that is asked and answers when the test says so.
+#[derive(Default)]
+struct Application {
+    asked: Rc<RefCell<Vec<Asked>>>,
+}
+
+/// Channel, what the client wrote, and where the answer goes.
+type Asked = (String, Headers, oneshot::Sender<Result<Proof, Refusal>>);
+
+impl Authority for Application {
+    fn ask(&self, question: Question) -> Pin<Box<dyn Future<Output = Result<Proof, Refusal>>>> {
+        let (answer, told) = oneshot::channel();
+        self.asked.borrow_mut().push((question.channel.to_string(), question.headers, answer));
+        Box::pin(async move { told.await.unwrap() })
+    }
+}
+
 fn opening() -> Opening {
-    Opening { app_key: None, state: State::default(), commands: Vec::new() }
+    Opening::default()
 }
 
 struct Client {
@@ -230,7 +254,7 @@ impl Story {
 
     fn connect(&mut self) -> Client {
         let (sink, socket) = self.plain();
-        Client { connection: self.shard.open(sink, Vec::new(), self.app.clone(), 0, opening()), socket }
+        Client { connection: self.shard.open(Way::Socket(sink), Vec::new(), self.app.clone(), 0, opening()), socket }
     }
 
     /// The node's and the client's end of a line.
@@ -263,7 +287,7 @@ impl Story {
             session.complete_io(&mut stream).unwrap();
         }
         let sink = Sink::Tls(Box::new(Tls::new(self.registered(stream), session)));
-        let connection = self.shard.open(sink, Vec::new(), self.app.clone(), 0, opening());
+        let connection = self.shard.open(Way::Socket(sink), Vec::new(), self.app.clone(), 0, opening());
         Client { connection, socket: client.join().unwrap() }
     }
 
@@ -678,7 +702,7 @@ fn a_hog_is_closed_for_the_node_and_the_others_are_not() {
 #[test]
 fn while_a_crowd_is_closed_others_have_their_turns() {
     let story = Story::new();
-    let worker = Worker::new(story.hub.clone(), story.backplane.clone(), 0);
+    let worker = Worker::new(story.hub.clone(), story.backplane.clone(), Box::<Application>::default(), 0);
     let crowd: Vec<_> = (0..1_200).map(|_| story.plain()).collect();
     let open = |(sink, socket)| (worker.open(sink, Vec::new(), story.app.clone(), 0, opening()), socket);
     let crowd: Vec<_> = crowd.into_iter().map(open).collect();
@@ -1031,7 +1055,7 @@ fn who_watches_is_told_all_at_once_and_then_each_change() {
     story.joined("#server-to-user-cy", "cy");
     story.event("#server-to-user-cy", "for cy alone", None);
     story.deliver("#server-to-user-cy", Broadcast::Count(1));
-    story.deliver("#server-to-user-bob", Broadcast::Left("bob".into()));
+    story.deliver("#server-to-user-bob", Broadcast::Left(Member { id: "bob".into(), info: None }));
     story.deliver("#server-to-user-cy", Broadcast::Gap);
     story.deliver("#server-to-user-cy", Broadcast::Terminate);
     story.say(&a, "-#server-to-user-cy");
@@ -1063,7 +1087,7 @@ fn a_change_that_is_in_the_first_report_is_not_told_again() {
     a.heard();
     let sent = a.connection.stats.sent_bytes.get();
     // The batch with bob's leave is under way when the last answer comes.
-    story.deliver(bob, Broadcast::Left("bob".into()));
+    story.deliver(bob, Broadcast::Left(Member { id: "bob".into(), info: None }));
     assert!(story.turn());
     story.admit(asks.remove(0), Some(&[]), Cached::Never);
     while a.connection.stats.sent_bytes.get() == sent {
@@ -1123,7 +1147,7 @@ fn a_terminated_user_is_closed_on_each_connection_and_nobody_else() {
     story.turn_all();
     assert_eq!(heard.heard(), words(&["before", "close 4009"]));
     assert_eq!(silent.heard(), words(&["close 4009"]));
-    story.deliver(own, Broadcast::Left("ann".into()));
+    story.deliver(own, Broadcast::Left(Member { id: "ann".into(), info: None }));
     story.turn_all();
     assert_eq!(watcher.heard(), words(&["offline:ann"]));
     assert_eq!(present.heard(), words(&[]));
@@ -1185,7 +1209,7 @@ fn whatever_happens_in_whatever_order_all_is_given_back() {
                     clients[client] = story.connect();
                 }
                 6 => story.event(channel, "event", None),
-                7 => story.deliver(channel, Broadcast::Left(user.into())),
+                7 => story.deliver(channel, Broadcast::Left(Member { id: user.into(), info: None })),
                 8 if dice.roll(8) == 0 => story.deliver(channel, Broadcast::Terminate),
                 9 if dice.roll(4) == 0 => story.deliver(channel, Broadcast::Gap),
                 _ => {
@@ -1232,4 +1256,100 @@ fn answer_one(story: &Story, dice: &mut Dice) -> usize {
     let roster: Option<&[&str]> = ask.roster.then_some(&["ann"]);
     story.admit(ask, roster, Cached::Miss);
     entered
+}
+
+/// A worker whose application is asked, and a client of its.
+fn with_application(story: &Story, line: (Sink, std::net::TcpStream)) -> (Rc<Worker>, Rc<RefCell<Vec<Asked>>>, Client) {
+    let (sink, socket) = line;
+    let asked = Rc::new(RefCell::default());
+    let application = Box::new(Application { asked: asked.clone() });
+    let worker = Worker::new(story.hub.clone(), story.backplane.clone(), application, 0);
+    let connection = worker.open(sink, Vec::new(), story.app.clone(), 0, opening());
+    (worker, asked, Client { connection, socket })
+}
+
+/// Lets the tasks of a worker do what they can.
+async fn settle() {
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn the_application_is_asked_once_and_its_answer_is_the_proof() {
+    let story = Story::new();
+    let line = story.plain();
+    tokio::task::LocalSet::new().block_on(&story.runtime, async {
+        let (worker, asked, mut client) = with_application(&story, line);
+        let say = |text: &str| worker.receive(&client.connection, Message::Text(text));
+        ["?private-a", "?private-a", "?private-b", "?news"].into_iter().for_each(say);
+        settle().await;
+        let mut questions = asked.take();
+        assert_eq!(questions.iter().map(|asked| asked.0.as_str()).collect::<Vec<_>>(), ["private-a", "private-b"]);
+        assert_eq!(story.backplane.asks.lock().unwrap().len(), 1, "only the public channel is asked for yet");
+        let (_, _, refused) = questions.pop().unwrap();
+        refused.send(Err(Refusal::from(Reason::NotPermitted).with_status(419))).unwrap();
+        let (_, _, granted) = questions.pop().unwrap();
+        let auth = auth::channel_auth(&story.app, client.connection.id, "private-a", None).map(Into::into);
+        granted.send(Ok(Proof { auth, ..Proof::default() })).unwrap();
+        settle().await;
+        assert_eq!(story.backplane.asks.lock().unwrap().len(), 2);
+        // An application that was not asked: its signature must be right as well.
+        say("?private-c");
+        settle().await;
+        let (_, _, answer) = asked.take().pop().unwrap();
+        answer.send(Ok(Proof { auth: Some("key:00".into()), ..Proof::default() })).unwrap();
+        settle().await;
+        assert_eq!(client.heard(), ["!private-b 419", "!private-c 401"]);
+    });
+}
+
+#[test]
+fn who_leaves_or_is_gone_takes_the_question_along() {
+    let story = Story::new();
+    let line = story.plain();
+    tokio::task::LocalSet::new().block_on(&story.runtime, async {
+        let (worker, asked, client) = with_application(&story, line);
+        let say = |text: &str| worker.receive(&client.connection, Message::Text(text));
+        ["?private-a", "?private-b", "-private-a"].into_iter().for_each(say);
+        settle().await;
+        let mut questions = asked.take();
+        let (_, _, answer) = questions.pop().unwrap();
+        let (_, _, withdrawn) = questions.pop().unwrap();
+        assert!(withdrawn.is_closed() && !answer.is_closed());
+        say("?private-a");
+        settle().await;
+        worker.close(&client.connection, Reason::Draining);
+        settle().await;
+        let (_, _, other) = asked.take().pop().unwrap();
+        assert!(answer.is_closed() && other.is_closed());
+        assert!(story.backplane.asks.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn what_waits_for_polls_goes_to_the_socket_that_takes_over() {
+    let story = Story::new();
+    let (sink, socket) = story.plain();
+    tokio::task::LocalSet::new().block_on(&story.runtime, async {
+        let application = Box::<Application>::default();
+        let worker = Worker::new(story.hub.clone(), story.backplane.clone(), application, 0);
+        let connection = worker.open_polled(Framing::Counted, 5, story.app.clone(), 0, opening());
+        let waiting = || match connection.poll_waiting(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(waiting)) => String::from_utf8(waiting.concat()).unwrap(),
+            other => format!("{other:?}"),
+        };
+        let say = |text: &str| worker.receive(&connection, Message::Text(text));
+        assert_eq!(waiting(), "Pending");
+        say("?private-a");
+        worker.receive(&connection, Message::Text("+private-x"));
+        assert_eq!((waiting(), waiting()), ("14:!private-x 401".to_owned(), "Pending".to_owned()));
+        ["+private-y", "+private-é"].into_iter().for_each(say);
+        connection.attach(sink);
+        say("+private-z");
+        let mut client = Client { connection: connection.clone(), socket };
+        assert_eq!(client.heard(), ["!private-y 401", "!private-é 401", "!private-z 401"]);
+        worker.close(&connection, Reason::Draining);
+        assert_eq!(client.heard(), ["close 4200"]);
+    });
 }

@@ -21,7 +21,7 @@ impl Shard {
         &mut self,
         connection: &Rc<Connection>,
         name: ChannelName,
-        proof: Proof,
+        mut proof: Proof,
         resume: Option<Resume>,
         tag: Tag,
     ) {
@@ -34,6 +34,11 @@ impl Shard {
             && self.repeat(connection, slot, &tag)
         {
             return;
+        }
+        if let Some(headers) = proof.show.take()
+            && matches!(kind.access, Access::Private | Access::Presence)
+        {
+            return self.inquire(connection, key.name, headers, resume, tag);
         }
         match permit(connection, &key.name, kind, &proof) {
             Ok(member) => self.ask(connection, key, member, resume, tag),
@@ -209,14 +214,14 @@ impl Shard {
             payload.clear();
             let broadcast = Broadcast::Event(Event::clone(event));
             connection.dialect.broadcast(encoding, name.as_str(), &broadcast, &mut payload);
-            connection.framing.message(&payload, &mut frames);
+            connection.framing().message(&payload, &mut frames);
         }
         let last = standing.missed.last().and_then(|event| event.position.as_ref());
         if last.unwrap_or(&standing.position) != &standing.end {
             payload.clear();
             let notice = Notice::Position { channel: name, position: &standing.end };
             connection.dialect.notice(&connection.state.get(), &notice, &mut payload);
-            connection.framing.message(&payload, &mut frames);
+            connection.framing().message(&payload, &mut frames);
         }
         if connection.waiting() + frames.len() > self.shared.outbox_max {
             standing.lose();
@@ -302,6 +307,7 @@ impl Shard {
         if let Some(subscription) = removed {
             self.remove_subscription(connection, subscription);
         }
+        connection.forget_asking(&key.name);
         self.tell(connection, &Notice::Unsubscribed { channel: &key.name, tag });
     }
 

@@ -10,9 +10,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use backplane::Backplane;
-use model::{App, Apps, Message, Opening, Reason, Refusal};
+use model::{App, Apps, Framing, Message, Opening, Reason, Refusal};
 
-use crate::connection::Connection;
+use crate::authority::{Asking, Authority, Inquiry};
+use crate::connection::{Connection, Way};
 use crate::fanout::TURN_MAX;
 use crate::hub::Hub;
 use crate::outbox::Sink;
@@ -26,6 +27,8 @@ pub struct Worker {
     shard: RefCell<Shard>,
     hub: Arc<Hub>,
     number: usize,
+    /// Who asks applications.
+    authority: Box<dyn Authority>,
     /// Client events that the backplane has taken and not answered yet, in their order.
     unanswered: RefCell<VecDeque<Whispered>>,
     /// A task awaits what becomes of them.
@@ -34,9 +37,9 @@ pub struct Worker {
 
 impl Worker {
     /// `number`: 0 ..< workers. Lives on the thread that calls [`Worker::run`].
-    pub fn new(hub: Arc<Hub>, backplane: Arc<dyn Backplane>, number: usize) -> Rc<Self> {
+    pub fn new(hub: Arc<Hub>, backplane: Arc<dyn Backplane>, authority: Box<dyn Authority>, number: usize) -> Rc<Self> {
         let shard = RefCell::new(Shard::new(hub.clone(), backplane, number));
-        Rc::new(Self { shard, hub, number, unanswered: RefCell::default(), whispering: Cell::new(false) })
+        Rc::new(Self { shard, hub, number, authority, unanswered: RefCell::default(), whispering: Cell::new(false) })
     }
 
     /// Drains the inbox and keeps the clock, for ever. Must run in a `LocalSet`.
@@ -87,15 +90,42 @@ impl Worker {
         dialect: u8,
         opening: Opening,
     ) -> Rc<Connection> {
-        let connection = self.shard.borrow_mut().open(sink, first, app, dialect, opening);
-        self.send_whispers();
+        self.take_in(Way::Socket(sink), first, app, dialect, opening)
+    }
+
+    /// Takes in a connection whose client fetches what waits for it, framed so, by [`Connection::poll_waiting`]. `secret`: what
+    /// the client is told with its id, so that nobody else can fetch it.
+    ///
+    /// # Panics
+    /// As [`Self::open`].
+    pub fn open_polled(
+        self: &Rc<Self>,
+        framing: Framing,
+        secret: u64,
+        app: Arc<App>,
+        dialect: u8,
+        opening: Opening,
+    ) -> Rc<Connection> {
+        self.take_in(Way::Polls { framing, secret }, Vec::new(), app, dialect, opening)
+    }
+
+    fn take_in(
+        self: &Rc<Self>,
+        way: Way,
+        first: Vec<u8>,
+        app: Arc<App>,
+        dialect: u8,
+        opening: Opening,
+    ) -> Rc<Connection> {
+        let connection = self.shard.borrow_mut().open(way, first, app, dialect, opening);
+        self.send_on();
         connection
     }
 
     /// Does what a message asks. Call [`Connection::touch`] for every frame, this for messages.
     pub fn receive(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
         self.shard.borrow_mut().receive(connection, message);
-        self.send_whispers();
+        self.send_on();
     }
 
     /// Closes a connection; its task then sees `Turn::Close`.
@@ -203,6 +233,26 @@ impl Worker {
         if !returning.is_empty() {
             let (worker, spread) = (self.clone(), self.hub.settings.gap_spread);
             tokio::task::spawn_local(async move { worker.close_spread(&mut returning, Reason::Gap, spread).await });
+        }
+    }
+
+    /// What the shard has collected for others.
+    fn send_on(self: &Rc<Self>) {
+        self.put_questions();
+        self.send_whispers();
+    }
+
+    fn put_questions(self: &Rc<Self>) {
+        let inquiries = std::mem::take(&mut self.shard.borrow_mut().inquiries);
+        for Inquiry { connection, question, resume, tag } in inquiries {
+            let (worker, asker, channel) = (self.clone(), connection.clone(), question.channel.clone());
+            let about = channel.clone();
+            let answer = self.authority.ask(question);
+            let task = tokio::task::spawn_local(async move {
+                let answer = answer.await;
+                worker.shard.borrow_mut().note_inquired(&asker, about, resume, tag, answer);
+            });
+            connection.note_asking(Asking::new(channel, task));
         }
     }
 

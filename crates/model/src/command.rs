@@ -16,7 +16,12 @@ pub struct Proof {
     pub auth: Option<Box<str>>,
     /// Part of the signed text; on presence channels it names the member. Exactly as sent.
     pub channel_data: Option<Box<str>>,
+    /// Shows nothing that is signed: its application is to be asked, with these headers of the client.
+    pub show: Option<Headers>,
 }
+
+/// Names and values as a client wrote them, in its order.
+pub type Headers = Box<[(Box<str>, Box<str>)]>;
 
 /// A subscriber who means to come back without a loss: he is told where events stand, and says so when he returns.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -58,6 +63,8 @@ pub enum Action {
     Command(Command, Tag),
     /// The payload of one message back to this connection.
     Reply(Vec<u8>),
+    /// The client is to be told who it is.
+    Introduce,
     /// The connection is to be closed with this refusal.
     Close(Refusal),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::channel::ChannelKey;
 use crate::event::Event;
-use crate::member::{Member, UserId};
+use crate::member::Member;
 
 /// What all subscribers of a channel hear.
 #[derive(Clone, PartialEq, Debug)]
@@ -12,8 +12,8 @@ pub enum Broadcast {
     Event(Event),
     /// A user's first connection in the cluster subscribed.
     Joined(Member),
-    /// A user's last connection in the cluster left.
-    Left(UserId),
+    /// A user's last connection in the cluster left. With what was known of him.
+    Left(Member),
     /// How many subscriptions the channel has in the cluster.
     Count(u64),
     /// The user whose channel this is: his connections are to be closed.
@@ -34,8 +34,10 @@ impl Delivery {
     pub fn bytes(&self) -> usize {
         match &self.broadcast {
             Broadcast::Event(event) => event.bytes(),
-            Broadcast::Joined(member) => member.info.as_ref().map_or(0, |info| info.len()) + 192,
-            Broadcast::Left(_) | Broadcast::Count(_) | Broadcast::Terminate | Broadcast::Gap => 160,
+            Broadcast::Joined(member) | Broadcast::Left(member) => {
+                member.info.as_ref().map_or(0, |info| info.len()) + 192
+            }
+            Broadcast::Count(_) | Broadcast::Terminate | Broadcast::Gap => 160,
         }
     }
 }

@@ -69,13 +69,15 @@ impl OpenRequest<'_> {
 }
 
 /// A connection that the dialect can serve.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Opening {
     /// The app's key; `None` means the node's first app.
     pub app_key: Option<Box<str>>,
     pub state: State,
     /// What the URL already asked for: executed right after the welcome.
     pub commands: Vec<(crate::command::Command, Tag)>,
+    /// A message right behind the welcome; empty: none.
+    pub second_words: &'static str,
 }
 
 /// When a silent connection is asked whether it lives, and when it is given up, both in seconds of silence.
@@ -83,6 +85,8 @@ pub struct Opening {
 pub struct Heartbeat {
     pub ping_after: u32,
     pub dead_after: u32,
+    /// Who is not silent is asked as well, at least every `ping_after` seconds: the client waits for the question.
+    pub always: bool,
 }
 
 /// A message from a client.
@@ -127,7 +131,10 @@ pub trait Dialect: Send + Sync + 'static {
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>);
 
     /// `activity_timeout`: the app's, in seconds.
-    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat;
+    fn heartbeat(&self, state: &State, activity_timeout: u32) -> Heartbeat;
+
+    /// Spells the question whether the client lives. Nothing: the link has one of its own.
+    fn beat(&self, _state: &State, _out: &mut Vec<u8>) {}
 
     /// True where a refused subscribe can only be told by closing the connection with the refusal.
     fn refused_subscribe_closes(&self, _state: &State) -> bool {

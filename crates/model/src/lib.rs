@@ -22,7 +22,7 @@ pub mod webhook;
 
 pub use app::{App, AppLimits, Apps, ClientEvents, OnGap, Secret, WhenFull};
 pub use channel::{Access, ChannelKey, ChannelKind, ChannelName};
-pub use command::{Action, Command, Proof, Resume, Tag};
+pub use command::{Action, Command, Headers, Proof, Resume, Tag};
 pub use delivery::{Broadcast, Delivery};
 pub use dialect::{Dialect, Encoding, Heartbeat, Message, OpenRequest, Opening, State, View};
 pub use event::Event;

@@ -12,7 +12,13 @@ pub enum Notice<'a> {
     /// First of all.
     Welcome {
         socket_id: SocketId,
+        /// By what a client that polls is found again: its id with a secret.
+        session: Option<&'a str>,
         activity_timeout: u32,
+    },
+    /// Its own id, which the client asked for.
+    Introduced {
+        socket_id: SocketId,
     },
     /// From here on the client hears the channel. `roster` on presence channels, the client's own user included.
     Subscribed {

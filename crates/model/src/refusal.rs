@@ -54,6 +54,7 @@ pub enum Reason {
     WatchlistFull,
     Terminated,
     Unavailable,
+    ClientLeft,
 }
 
 /// One row: the number in close frames and errors, the HTTP-like status in `subscription_error`, the default text, when
@@ -76,7 +77,7 @@ use Advice::{ComeBackLater, ComeBackNow, Stay, StayAway};
 
 /// In the order of [`Reason`].
 #[rustfmt::skip]
-pub const TABLE: [Row; 33] = [
+pub const TABLE: [Row; 34] = [
     row(Reason::UnknownApp, 4001, 404, "Application does not exist", "The key in the URL belongs to no app.", StayAway, "unknown_app"),
     row(Reason::PathNotFound, 4005, 404, "Path not found", "No dialect is served at this path.", StayAway, "path"),
     row(Reason::BadVersion, 4006, 400, "Invalid version string format", "`protocol` is not a number.", StayAway, "protocol"),
@@ -110,6 +111,7 @@ pub const TABLE: [Row; 33] = [
     row(Reason::WatchlistFull, 4302, 403, "The watchlist is too long: only its first users are watched", "More watched users than `watchlist`; the sign-in holds.", Stay, "limit"),
     row(Reason::Terminated, 4009, 403, "You got disconnected by the app.", "The application has ended the user's connections.", StayAway, "terminated"),
     row(Reason::Unavailable, 0, 503, "The backplane refused the channel", "Redis does not let this node listen or publish.", Stay, "unavailable"),
+    row(Reason::ClientLeft, 1000, 200, "Goodbye", "The client has said that it leaves, in the words of its dialect.", ComeBackLater, "client"),
 ];
 
 const fn row(
@@ -135,11 +137,13 @@ impl Reason {
 pub struct Refusal {
     pub reason: Reason,
     pub detail: Option<Cow<'static, str>>,
+    /// The status of somebody who was asked, instead of the table's.
+    status: Option<u16>,
 }
 
 impl Refusal {
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: Some(detail.into()) }
+        Self { reason, detail: Some(detail.into()), status: None }
     }
 
     pub fn text(&self) -> &str {
@@ -151,13 +155,18 @@ impl Refusal {
     }
 
     pub fn status(&self) -> u16 {
-        self.reason.row().status
+        self.status.unwrap_or(self.reason.row().status)
+    }
+
+    /// The same "no", as the one who was asked has numbered it.
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status: Some(status), ..self }
     }
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, detail: None }
+        Self { reason, detail: None, status: None }
     }
 }
 

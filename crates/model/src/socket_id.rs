@@ -28,7 +28,18 @@ impl SocketId {
     pub fn sequence(self) -> u32 {
         self.sequence
     }
+
+    /// The id with a secret behind it, of the same form and read as the same id: for clients whose id is also their key to what
+    /// waits for them, and whom others must not guess.
+    pub fn with_secret(self, secret: u64) -> String {
+        format!("{}.{:0SEQUENCE_DIGITS$}{secret:0SECRET_DIGITS$}", self.node, self.sequence)
+    }
 }
+
+/// In the form with a secret the sequence has so many digits, zeros in front …
+const SEQUENCE_DIGITS: usize = 10;
+/// … and the secret so many.
+const SECRET_DIGITS: usize = 20;
 
 impl fmt::Display for SocketId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +57,10 @@ impl FromStr for SocketId {
     /// Reads our own ids. An id of another server (larger numbers, leading zeros) is an error; as an exclusion it means
     /// "nobody here".
     fn from_str(text: &str) -> Result<Self, NotASocketId> {
-        let (node, sequence) = text.split_once('.').ok_or(NotASocketId)?;
+        let (node, mut sequence) = text.split_once('.').ok_or(NotASocketId)?;
+        if sequence.len() == SEQUENCE_DIGITS + SECRET_DIGITS && sequence.bytes().all(|byte| byte.is_ascii_digit()) {
+            sequence = sequence[..SEQUENCE_DIGITS].trim_start_matches('0');
+        }
         let part = |digits: &str| -> Option<u32> {
             let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
             plain.then(|| digits.parse().ok()).flatten()
@@ -76,6 +90,17 @@ mod tests {
         for wrong in ["", ".", "1.", ".1", "1.2.3", "0.1", "1.0", "+1.2", "01.2", "2147483648.1", "1.99999999999"] {
             assert_eq!(wrong.parse::<SocketId>(), Err(NotASocketId), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_secret_makes_no_other_id_of_it() {
+        let id = SocketId::new(187, 4021).unwrap();
+        for secret in [0, 7, u64::MAX] {
+            let text = id.with_secret(secret);
+            assert_eq!(text.parse(), Ok(id), "{text}");
+            assert!(has_the_form(&text) && text.contains(&secret.to_string()), "{text}");
+        }
+        assert_eq!("187.000000000000000000000000000000".parse::<SocketId>(), Err(NotASocketId));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use backplane::local;
-use hub::{Connection, Hub, Sink, Worker};
+use hub::{Authority, Connection, Hub, Question, Sink, Worker};
 use model::dialect::{Goodbye, View};
 use model::{
     Action, App, Broadcast, Dialect, Encoding, Heartbeat, Message, Notice, OpenRequest, Opening, Refusal, State,
@@ -61,7 +61,7 @@ async fn serve(address: SocketAddr) -> anyhow::Result<()> {
     };
     let hub = Hub::new(settings, &DIALECTS);
     let backplane = local::start(local::Settings::default(), hub.clone());
-    let worker = Worker::new(hub, backplane, 0);
+    let worker = Worker::new(hub, backplane, Box::new(Nobody), 0);
     tokio::task::spawn_local(worker.clone().run());
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     println!("listening {}", listener.local_addr()?);
@@ -85,7 +85,7 @@ async fn echo(mut stream: TcpStream, worker: Rc<Worker>, app: Arc<App>) -> anyho
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    let opening = Opening { app_key: None, state: State::default(), commands: Vec::new() };
+    let opening = Opening::default();
     let connection = worker.open(Sink::Plain(stream), answer.into_bytes(), app, 0, opening);
     SPEAKER.scope(connection.clone(), websocket::serve(worker, connection, rest, FRAME_BYTES)).await;
     Ok(())
@@ -125,7 +125,7 @@ impl Dialect for Echo {
     }
 
     fn open(&self, _request: &OpenRequest<'_>) -> Result<Opening, (Refusal, State)> {
-        Ok(Opening { app_key: None, state: State::default(), commands: Vec::new() })
+        Ok(Opening::default())
     }
 
     fn decode(&self, _state: &mut State, message: Message<'_>, out: &mut Vec<Action>) {
@@ -143,8 +143,8 @@ impl Dialect for Echo {
 
     fn broadcast(&self, _encoding: Encoding, _channel: &str, _broadcast: &Broadcast, _out: &mut Vec<u8>) {}
 
-    fn heartbeat(&self, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout }
+    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
+        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout, always: false }
     }
 
     fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {
@@ -158,4 +158,13 @@ fn binary(payload: &[u8]) -> Vec<u8> {
     model::Framing::WebSocket.message(payload, &mut frame);
     frame[0] = 0x82;
     frame
+}
+
+/// Whom nobody asks: there are no private channels here.
+struct Nobody;
+
+impl Authority for Nobody {
+    fn ask(&self, _: Question) -> std::pin::Pin<Box<dyn Future<Output = Result<model::Proof, Refusal>>>> {
+        Box::pin(std::future::ready(Err(model::Reason::NotPermitted.into())))
+    }
 }

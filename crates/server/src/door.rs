@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialects::{DIALECTS, PLAIN, PUSHER};
+use dialects::{DIALECTS, PLAIN, PUSHER, SOCKET_IO};
 use http_body_util::Full;
 use hub::{Connection, Hub, Sink, Worker};
 use hyper::body::Incoming;
@@ -25,9 +25,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use model::dialect::Goodbye;
-use model::{App, Dialect, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
+use model::{App, Dialect, Framing, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -39,7 +40,8 @@ use crate::gateway_auth::{self, Gateway};
 use crate::listen::Handshake;
 use crate::metrics::Metrics;
 use crate::origin::is_foreign;
-use crate::stream::Stream;
+use crate::stream::{Moving, Stream};
+use crate::transport::engine_io::{self, Ask, Beginning, EngineIo, Fault, Transport};
 use crate::transport::websocket;
 use crate::upgrade;
 
@@ -61,6 +63,7 @@ pub(crate) struct Door {
     /// From accept to the end of the first request's head; also for reading a body.
     pub(crate) patience: Duration,
     pub(crate) frame_bytes: usize,
+    pub(crate) engine_io: EngineIo,
     /// Where the first bytes of plain sockets are read.
     pub(crate) head: RefCell<Box<[u8; FIRST_BYTES]>>,
 }
@@ -102,8 +105,18 @@ impl Drop for InFlight<'_> {
 
 /// A granted upgrade, waiting for its stream.
 enum Upgrade {
-    Open { app: Arc<App>, dialect: u8, opening: Opening },
-    TurnAway { goodbye: Goodbye, reason: &'static str },
+    Open {
+        app: Arc<App>,
+        dialect: u8,
+        opening: Opening,
+        credentials: Option<Rc<[u8]>>,
+    },
+    /// A session that began with polls is to go on here.
+    Join(mpsc::Sender<Ask>),
+    TurnAway {
+        goodbye: Goodbye,
+        reason: &'static str,
+    },
 }
 
 /// A client that is in. `read`: bytes that came along with its upgrade.
@@ -234,8 +247,19 @@ impl Door {
     /// Makes a stream with a granted upgrade a client. `answer`: to the upgrade, not yet written.
     fn begin(&self, stream: Stream, answer: Vec<u8>, upgrade: Upgrade, read: Vec<u8>) -> Option<Client> {
         match upgrade {
-            Upgrade::Open { app, dialect, opening } => {
-                Some(Client { connection: self.worker.open(stream.into(), answer, app, dialect, opening), read })
+            Upgrade::Open { app, dialect, opening, credentials } => {
+                let connection = self.worker.open(stream.into(), answer, app, dialect, opening);
+                if let Some(credentials) = credentials {
+                    connection.set_credentials(credentials);
+                }
+                Some(Client { connection, read })
+            }
+            Upgrade::Join(session) => {
+                if let Ok(stream) = Moving::new(stream) {
+                    // A session that is gone lets go of the stream, and so does one that is asked too much.
+                    let _ = session.try_send(Ask::Upgrade { stream, answer, read });
+                }
+                None
             }
             Upgrade::TurnAway { goodbye, reason } => {
                 self.metrics.rejected(reason);
@@ -278,6 +302,7 @@ impl Door {
         let mut answer = match dialect_at(path) {
             Some((dialect, rest)) => self.upgrade(&request, dialect, rest, upgrade),
             None if path == "/up" => text(StatusCode::OK, "OK\n"),
+            None if self.engine_io.rest(path).is_some() => self.engine_io(request, peer, upgrade).await,
             None => {
                 let _in_flight = InFlight::new(&self.in_flight);
                 match gateway_auth::Route::at(path) {
@@ -322,6 +347,107 @@ impl Door {
         }
     }
 
+    /// Answers a request of Engine.IO, and lets the page that made it read the answer.
+    async fn engine_io(&self, request: Request<Incoming>, peer: IpAddr, upgrade: &RefCell<Option<Upgrade>>) -> Answer {
+        let headers = request.headers().clone();
+        let uri = request.uri().clone();
+        let query = pairs(uri.query().unwrap_or_default());
+        let served = self.directory.now();
+        let app = match query.iter().find(|(key, _)| key == "app_key") {
+            Some((_, key)) => served.apps.by_key(key),
+            None => served.apps.first(),
+        };
+        let app = app.and_then(|app| served.named(app)).cloned();
+        let mut answer = match self.engine_io.asked(self.engine_io.rest(uri.path()).unwrap_or_default(), &query) {
+            Err(fault) => fault.answer(""),
+            Ok(_) if request.method() == Method::OPTIONS => {
+                let mut answer = Response::new(Full::default());
+                *answer.status_mut() = StatusCode::NO_CONTENT;
+                answer
+            }
+            Ok(engine_io::Asked::Client) => self.engine_io.client(),
+            Ok(engine_io::Asked::Session { transport, name, framing }) => {
+                let credentials = app.as_ref().and_then(|app| self.gateway.credentials(app, &headers, peer));
+                match (transport, name) {
+                    (Transport::WebSocket, name) => self.engine_socket(&request, name, credentials, upgrade),
+                    (Transport::Polling, Some(name)) => {
+                        self.engine_io.answer(request, name, credentials, self.patience).await
+                    }
+                    (Transport::Polling, None) => self.engine_begin(&request, framing, credentials).await,
+                }
+            }
+        };
+        engine_io::permit(&headers, app.as_ref().map_or(&[], |app| &app.origins), answer.headers_mut());
+        answer
+    }
+
+    /// A WebSocket, for a session that is there (`name`) or for a new one.
+    fn engine_socket(
+        &self,
+        request: &Request<Incoming>,
+        name: Option<&str>,
+        credentials: Option<Box<[u8]>>,
+        upgrade: &RefCell<Option<Upgrade>>,
+    ) -> Answer {
+        if !request.headers().contains_key(UPGRADE) {
+            return Fault::BadRequest
+                .answer("This asks for a WebSocket without an upgrade: does a proxy take it away?");
+        }
+        let granted = match name {
+            Some(name) => match self.engine_io.find(name) {
+                Some(session) => Upgrade::Join(session),
+                None => return Fault::UnknownSession.answer(""),
+            },
+            None => match self.engine_admit(request) {
+                Ok(Upgrade::Open { app, dialect, opening, .. }) => {
+                    Upgrade::Open { app, dialect, opening, credentials: credentials.map(Into::into) }
+                }
+                Ok(other) => other,
+                Err(why) => return Fault::Forbidden.answer(&why),
+            },
+        };
+        match create_response_with_body(request, Full::default) {
+            Ok(answer) => {
+                *upgrade.borrow_mut() = Some(granted);
+                answer
+            }
+            Err(error) => Fault::BadRequest.answer(&error.to_string()),
+        }
+    }
+
+    /// A new session that begins with polls.
+    async fn engine_begin(
+        &self,
+        request: &Request<Incoming>,
+        framing: Framing,
+        credentials: Option<Box<[u8]>>,
+    ) -> Answer {
+        if request.method() != Method::GET {
+            return Fault::BadHandshakeMethod.answer("");
+        }
+        match self.engine_admit(request) {
+            Ok(Upgrade::Open { app, dialect, opening, .. }) => {
+                let worker = self.worker.clone();
+                self.engine_io.begin(Beginning { worker, app, dialect, opening, framing, credentials }).await
+            }
+            Ok(_) => Fault::BadRequest.answer(""),
+            Err(why) => Fault::Forbidden.answer(&why),
+        }
+    }
+
+    /// As [`Self::admit`]; here a "no" is an answer of HTTP.
+    fn engine_admit(&self, request: &Request<Incoming>) -> Result<Upgrade, Box<str>> {
+        let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
+        let query = request.uri().query().unwrap_or_default();
+        match self.admit(&Asked { dialect: SOCKET_IO, rest: "", query, origin: header(ORIGIN), host: header(HOST) }) {
+            Upgrade::TurnAway { goodbye, reason } => {
+                self.metrics.rejected(reason);
+                Err(goodbye.reason)
+            }
+            granted => Ok(granted),
+        }
+    }
+
     /// Whom the URL names, and what it asks for. A "no" is said over the WebSocket: a browser hides the answer to a failed
     /// upgrade from its page.
     fn admit(&self, asked: &Asked<'_>) -> Upgrade {
@@ -353,14 +479,14 @@ impl Door {
             };
             return turn_away(reason.into(), opening.state);
         }
-        Upgrade::Open { app: app.clone(), dialect: asked.dialect as u8, opening }
+        Upgrade::Open { app: app.clone(), dialect: asked.dialect as u8, opening, credentials: None }
     }
 
     /// The app as it is set by now: it may have changed or gone between the upgrade and its answer.
     fn renewed(&self, upgrade: Upgrade) -> Upgrade {
-        let Upgrade::Open { app, dialect, opening } = upgrade else { return upgrade };
+        let Upgrade::Open { app, dialect, opening, credentials } = upgrade else { return upgrade };
         match self.directory.now().apps.by_id(&app.id) {
-            Some(app) => Upgrade::Open { app: app.clone(), dialect, opening },
+            Some(app) => Upgrade::Open { app: app.clone(), dialect, opening, credentials },
             None => {
                 let refusal = Refusal::from(Reason::UnknownApp);
                 let goodbye = DIALECTS[usize::from(dialect)].goodbye(&opening.state, &refusal);
@@ -388,8 +514,11 @@ fn dialect_at(path: &str) -> Option<(usize, &str)> {
     }
 }
 
+/// One parameter, decoded: name and value.
+pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Percent-decoded, in order.
-pub(crate) fn pairs(query: &str) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+pub(crate) fn pairs(query: &str) -> Vec<Pair<'_>> {
     if query.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return form_urlencoded::parse(query.as_bytes()).collect();
     }

@@ -22,12 +22,13 @@ use crate::api::{Api, Places, Rate};
 use crate::banner;
 use crate::directory::{Directory, Served};
 use crate::door::{Door, FIRST_BYTES};
-use crate::gateway_auth::Gateway;
+use crate::gateway_auth::{Asker, Gateway};
 use crate::listen::{self, Acceptor, Admission, Order};
 use crate::metrics::{self, Metrics};
 use crate::reload::{Reading, Reload};
 use crate::settings::{Flags, Settings};
 use crate::tls::Tls;
+use crate::transport::engine_io::{EngineIo, Sessions};
 use crate::webhooks::Webhooks;
 
 /// The name of the thread of Redis I/O.
@@ -52,6 +53,7 @@ struct Node {
     in_flight: Arc<AtomicUsize>,
     places: Arc<Places>,
     rate: Arc<Rate>,
+    sessions: Arc<Sessions>,
     began: Instant,
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
     let metrics = Arc::new(Metrics::new(&directory.now().apps));
     let gateway = Arc::new(Gateway::new(&settings, directory.clone(), metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
-    let (in_flight, places, rate) = (Arc::default(), Arc::default(), Arc::default());
+    let (in_flight, places, rate, sessions) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
     let node = Arc::new(Node {
         settings,
         tls,
@@ -85,6 +87,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
         in_flight,
         places,
         rate,
+        sessions,
         began,
     });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
@@ -202,7 +205,8 @@ fn start_worker(node: &Arc<Node>, number: usize) -> Result<mpsc::Sender<Order>> 
 impl Node {
     /// A worker's thread: its half of the hub, and the clients it was given.
     async fn work(self: Arc<Self>, number: usize, mut orders: mpsc::Receiver<Order>) {
-        let worker = Worker::new(self.hub.clone(), self.backplane.clone(), number);
+        let authority = Box::new(Asker(self.gateway.clone()));
+        let worker = Worker::new(self.hub.clone(), self.backplane.clone(), authority, number);
         let engine = tokio::task::spawn_local(worker.clone().run());
         tokio::task::spawn_local(async move {
             // It runs for ever, so this is a panic.
@@ -254,7 +258,19 @@ impl Node {
             in_flight: self.in_flight.clone(),
             patience: self.settings.limits.handshake,
             frame_bytes: self.settings.limits.frame_bytes,
+            engine_io: self.engine_io(),
             head: RefCell::new(Box::new([0; FIRST_BYTES])),
+        }
+    }
+
+    fn engine_io(&self) -> EngineIo {
+        let limits = &self.settings.limits;
+        EngineIo {
+            sessions: self.sessions.clone(),
+            polling: true,
+            client: None,
+            body_bytes: limits.http_body_bytes,
+            frame_bytes: limits.frame_bytes,
         }
     }
 

@@ -108,6 +108,16 @@ pub(crate) fn is_foreign(origin: Option<&[u8]>, host: Option<&[u8]>, allowed: &[
     origin.map(lower).is_some_and(|origin| !is_allowed(&origin, allowed) && !is_own(&origin, host))
 }
 
+/// True when a visitor's cookies may speak for what a page asks: it is allowed, or came from the same host, whatever the port, so that
+/// the cookies are its own too.
+pub(crate) fn may_bring_cookies(headers: &HeaderMap, allowed: &[Pattern]) -> bool {
+    let Some(origin) = headers.get(ORIGIN).map(|origin| lower(origin.as_bytes())) else { return true };
+    let host = headers.get(HOST).map(|host| lower(host.as_bytes())).unwrap_or_default();
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let same = !authority.is_empty() && host_and_port(authority).0 == host_and_port(&host).0;
+    same || is_allowed(&origin, allowed)
+}
+
 /// As text in lower case; what is no text matches nothing.
 fn lower(origin: &[u8]) -> String {
     str::from_utf8(origin).unwrap_or_default().to_lowercase()
@@ -163,6 +173,25 @@ mod tests {
             assert_eq!(page(Some(foreign), "ws.test"), Page::Foreign, "{foreign}");
         }
         assert_eq!(page(Some("null"), ""), Page::Foreign);
+    }
+
+    #[test]
+    fn cookies_are_for_the_own_host_and_for_the_listed() {
+        let check = |origin: &str, host: &str, expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            headers.insert(ORIGIN, origin.parse().unwrap());
+            let allowed = [Pattern::parse("https://shop.test").unwrap()];
+            assert_eq!(may_bring_cookies(&headers, &allowed), expected, "{origin} {host}");
+        };
+        check("https://shop.test", "ws.test:6001", true);
+        check("https://Ws.test", "ws.test:6001", true);
+        check("http://[::1]:3000", "[::1]:6001", true);
+        check("https://evil.test", "ws.test:6001", false);
+        check("https://ws.test.evil.test", "ws.test", false);
+        check("null", "ws.test", false);
+        check("null", "", false);
+        assert!(may_bring_cookies(&HeaderMap::new(), &[]));
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! A client's byte stream before it becomes a sink: plain or TLS, for hyper and for farewells.
+//! A client's byte stream before it becomes a sink: plain or TLS, for hyper and for farewells, and on its way to another worker.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hub::{Sink, Tls};
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -23,6 +24,42 @@ impl From<Stream> for Sink {
                 Self::Tls(Box::new(Tls::new(stream, session)))
             }
         }
+    }
+}
+
+/// A stream between two workers: registered with the runtime of neither.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    stream: std::net::TcpStream,
+    session: Option<Box<ServerConnection>>,
+}
+
+impl Moving {
+    /// Takes the stream out of this thread's runtime.
+    ///
+    /// # Errors
+    /// The system's; the stream is gone then.
+    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
+        let (stream, session) = match stream {
+            Stream::Plain(stream) => (stream, None),
+            Stream::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                (stream, Some(Box::new(session)))
+            }
+        };
+        Ok(Self { stream: stream.into_std()?, session })
+    }
+
+    /// Gives it to this thread's runtime.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn arrive(self) -> io::Result<Sink> {
+        let stream = TcpStream::from_std(self.stream)?;
+        Ok(match self.session {
+            None => Sink::Plain(stream),
+            Some(session) => Sink::Tls(Box::new(Tls::new(stream, *session))),
+        })
     }
 }
 

@@ -17,10 +17,11 @@ fn member(user: &str) -> Member {
     Member { id: user.into(), info: None }
 }
 
-fn words(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
+fn words(changes: impl IntoIterator<Item = Broadcast>) -> Vec<String> {
     let word = |change| match change {
-        Change::Joined(member) => format!("+{}", member.id),
-        Change::Left(user) => format!("-{user}"),
+        Broadcast::Joined(member) => format!("+{}", member.id),
+        Broadcast::Left(member) => format!("-{}", member.id),
+        other => panic!("no change of a roster: {other:?}"),
     };
     let mut words: Vec<_> = changes.into_iter().map(word).collect();
     words.sort();

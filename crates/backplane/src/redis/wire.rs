@@ -92,15 +92,30 @@ pub(super) fn decode(bytes: &[u8], max: usize) -> Result<Message, Dropped> {
     if payload.event.starts_with(model::event::INTERNAL_PREFIX) {
         return Ok(internal(&payload));
     }
+    let socket = payload.socket.and_then(text);
+    // An id of another server excludes nobody here.
+    let except = socket.as_deref().and_then(|id| id.parse::<SocketId>().ok());
+    let data = payload.data.map_or_else(RawJson::null, RawJson::from_raw);
     Ok(Message::Event(Event {
         name: payload.event.as_ref().into(),
-        data: payload.data.map_or_else(RawJson::null, RawJson::from_raw),
-        // An id of another server excludes nobody here.
-        except: payload.socket.and_then(text).and_then(|id| id.parse::<SocketId>().ok()),
+        data: without_secret(data, socket.as_deref(), except),
+        except,
         user_id: payload.user_id.and_then(text).map(|id| id.as_ref().into()),
         position: position(&payload),
         cacheable: false,
     }))
+}
+
+/// Laravel repeats the sender's id in the data, for all to read. Where that id is also the key to what waits for the sender
+/// ([`SocketId::with_secret`]), its plain form is put there.
+fn without_secret(data: RawJson, socket: Option<&str>, id: Option<SocketId>) -> RawJson {
+    match (socket, id) {
+        (Some(socket), Some(id)) if socket.len() > id.to_string().len() => {
+            // Digits and a point: JSON stays JSON.
+            RawJson::parse(&data.as_str().replace(socket, &id.to_string())).unwrap_or(data)
+        }
+        _ => data,
+    }
 }
 
 /// Where the script that keeps it has put it.
@@ -187,6 +202,14 @@ mod tests {
         assert_eq!(encode(&read), orders.as_bytes());
         assert!(event(r#"{"event":"x"}"#).data.is_null());
         assert_eq!(event(r#" {"event":"x","data":[],"socket":null,"later":1} "#).data.as_str(), "[]");
+    }
+
+    #[test]
+    fn nobody_is_told_the_secret_of_who_polls() {
+        let id = SocketId::new(7, 9).unwrap();
+        let long = id.with_secret(123);
+        let read = event(&format!(r#"{{"event":"x","data":{{"a":1.0,"socket":"{long}"}},"socket":"{long}"}}"#));
+        assert_eq!((read.except, read.data.as_str()), (Some(id), r#"{"a":1.0,"socket":"7.9"}"#));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Workers for Lines {
             Item::Deliver(delivery) => match &delivery.broadcast {
                 Broadcast::Event(event) => format!("{} {}", delivery.channel.name, event.name),
                 Broadcast::Joined(member) => format!("+{}", member.id),
-                Broadcast::Left(user) => format!("-{user}"),
+                Broadcast::Left(member) => format!("-{}", member.id),
                 Broadcast::Gap => format!("{} gap", delivery.channel.name),
                 Broadcast::Count(n) => format!("{} count {n}", delivery.channel.name),
                 Broadcast::Terminate => format!("{} terminate", delivery.channel.name),

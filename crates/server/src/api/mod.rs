@@ -11,7 +11,6 @@ mod places;
 mod rate;
 mod routes;
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::directory::Directory;
-use crate::door::{Answer, pairs};
+use crate::door::{Answer, Pair, pairs};
 use crate::metrics::Metrics;
 
 /// What answering needs.
@@ -42,9 +41,6 @@ pub(crate) struct Api {
     pub(crate) places: Arc<Places>,
     pub(crate) rate: Arc<Rate>,
 }
-
-/// One parameter, decoded: name and value.
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The most parameters of a request. SDKs send five and what they are asked for.
 const PARAMETERS_MAX: usize = 100;

@@ -6,6 +6,7 @@
 //! Answers are never kept: a permission can be withdrawn.
 
 mod answer;
+mod grant;
 mod question;
 
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::endpoint::{Caller, Said, Target, Unheard};
 use crate::metrics::Metrics;
 use crate::origin::{self, Page};
 use crate::settings::{BackEnd, NamedApp, Settings};
+pub(crate) use grant::Asker;
 
 /// What answering needs; one for the whole node.
 pub(crate) struct Gateway {
@@ -127,6 +129,13 @@ struct Reply {
     status: StatusCode,
     body: Bytes,
     cookies: Vec<HeaderValue>,
+}
+
+/// Why the application said nothing.
+struct Silence {
+    refused: Refused,
+    /// Nobody is at its address.
+    is_unreachable: bool,
 }
 
 impl From<Refused> for Reply {
@@ -245,15 +254,16 @@ impl Gateway {
         let headers = forwarded(&head.headers, &desk.back_end, peer);
         let said = match self.ask(target, headers, question::form(&question)).await {
             Ok(said) => said,
-            Err(refused) => return refused.into(),
+            Err(Silence { refused, .. }) => return refused.into(),
         };
         self.told(desk, route, &question, said)
     }
 
     /// Waits for a place, then for the application, and for neither longer than the patience for both.
-    async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Refused> {
+    async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Silence> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let crowded = || Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
+        let silence = |status, text: String| Silence { refused: Refused(status, text), is_unreachable: false };
+        let crowded = || silence(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
         let until = tokio::time::Instant::now() + self.patience;
         let _in_line = self.line.try_acquire().map_err(|_| crowded())?;
         let place = tokio::time::timeout_at(until, self.places.acquire()).await;
@@ -263,15 +273,16 @@ impl Gateway {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(Unheard::Unreachable(error))) => {
                 tracing::warn!(%error, "the application's auth endpoint cannot be reached");
-                Err(Refused(StatusCode::BAD_GATEWAY, "The application cannot be reached".into()))
+                let refused = Refused(StatusCode::BAD_GATEWAY, "The application cannot be reached".into());
+                Err(Silence { refused, is_unreachable: true })
             }
             Ok(Err(Unheard::Broken(why))) => {
                 tracing::warn!(why, "the application's auth endpoint gave no usable answer");
-                Err(Refused(StatusCode::BAD_GATEWAY, format!("The application's answer is of no use: {why}")))
+                Err(silence(StatusCode::BAD_GATEWAY, format!("The application's answer is of no use: {why}")))
             }
             Err(_) => {
                 let text = format!("The application did not answer within {seconds} s");
-                Err(Refused(StatusCode::GATEWAY_TIMEOUT, text))
+                Err(silence(StatusCode::GATEWAY_TIMEOUT, text))
             }
         }
     }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hub::{Connection, Sink, Turn, Worker};
 use model::dialect::Goodbye;
@@ -31,29 +32,50 @@ const READ_BUFFER: usize = 512;
 /// How long a socket may take for its last bytes, and for the client's answer to a close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-type WebSocket<S> = WebSocketStream<S>;
+pub(crate) type WebSocket = WebSocketStream<Link>;
 
 /// Serves a connection to its end. `read`: bytes that came along with the upgrade request.
 pub(crate) async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, read: Vec<u8>, frame_bytes: usize) {
-    let mut ended = Ended { worker: worker.clone(), connection: connection.clone(), label: "error" };
-    let mut socket = upgraded(Link(connection.clone()), read, frame_bytes);
-    let end = converse(&worker, &connection, &mut socket).await;
+    let mut ended = Ended::new(&worker, &connection);
+    let mut socket = upgraded(Link::new(connection.clone()), read, frame_bytes);
+    serve_upgraded(&worker, &connection, &mut socket, &mut ended).await;
+}
+
+/// The same with a socket that has become the connection's on the way.
+pub(crate) async fn serve_upgraded(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    socket: &mut WebSocket,
+    ended: &mut Ended,
+) {
+    let end = converse(worker, connection, socket).await;
     // What follows is short: it must not make the long-lived task larger.
-    Box::pin(part(&connection, &mut socket, end)).await;
+    Box::pin(part(connection, socket, end)).await;
     ended.label = end.label();
 }
 
 /// A function of its own: awaited in the task above, what makes the socket would stay a part of each client's memory for life.
-fn upgraded(link: Link, read: Vec<u8>, frame_bytes: usize) -> WebSocket<Link> {
-    let socket = WebSocket::from_partially_read(link, read, Role::Server, Some(config(frame_bytes)));
+fn upgraded(link: Link, read: Vec<u8>, frame_bytes: usize) -> WebSocket {
+    let socket = WebSocketStream::from_partially_read(link, read, Role::Server, Some(config(frame_bytes)));
     socket.now_or_never().expect("there is no handshake to wait for")
 }
 
 /// Takes the connection out of its worker however its task ends.
-struct Ended {
+pub(crate) struct Ended {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     label: &'static str,
+}
+
+impl Ended {
+    pub(crate) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>) -> Self {
+        Self { worker: worker.clone(), connection: connection.clone(), label: "error" }
+    }
+
+    /// Why, where the connection was not being closed by us.
+    pub(crate) fn set_label(&mut self, label: &'static str) {
+        self.label = label;
+    }
 }
 
 impl Drop for Ended {
@@ -82,7 +104,7 @@ impl End {
     }
 }
 
-async fn converse(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: &mut WebSocket<Link>) -> End {
+async fn converse(worker: &Rc<Worker>, connection: &Rc<Connection>, socket: &mut WebSocket) -> End {
     loop {
         let next = poll_fn(|cx| match connection.poll_turn(cx) {
             Turn::Read => socket.poll_next_unpin(cx).map(Ok),
@@ -121,7 +143,7 @@ fn refuse_frame(worker: &Rc<Worker>, connection: &Rc<Connection>, error: &Error)
 
 /// Flushes, and waits for the client's side of the close: a socket closed over unread bytes is reset, and the reset can
 /// overtake the close code.
-async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: End) {
+async fn part(connection: &Rc<Connection>, socket: &mut WebSocket, end: End) {
     let farewell = async {
         if !poll_fn(|cx| connection.poll_flush(cx)).await {
             return;
@@ -136,13 +158,14 @@ async fn part(connection: &Rc<Connection>, socket: &mut WebSocket<Link>, end: En
                 }
             }
         }
-        let answered = connection.sink().say_end();
+        let Some(sink) = connection.sink() else { return };
+        let answered = sink.say_end();
         if end == End::Unreadable {
-            end_our_side(connection.sink());
+            end_our_side(sink);
         }
         if answered || end == End::Unreadable {
             // What the client still says; unread, it would reset the socket as well.
-            discard_all(connection).await;
+            discard_all(sink).await;
         }
     };
     // Whoever does not read now has had its time.
@@ -160,13 +183,13 @@ fn end_our_side(sink: &Sink) {
     }
 }
 
-async fn discard_all(connection: &Rc<Connection>) {
+async fn discard_all(sink: &Sink) {
     let mut buffer = vec![0; 16 << 10];
     loop {
-        if poll_fn(|cx| connection.sink().poll_read_ready(cx)).await.is_err() {
+        if poll_fn(|cx| sink.poll_read_ready(cx)).await.is_err() {
             return;
         }
-        match connection.sink().try_read(&mut buffer) {
+        match sink.try_read(&mut buffer) {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -180,7 +203,7 @@ pub(crate) async fn turn_away(mut stream: Stream, answer: Vec<u8>, read: Vec<u8>
     let farewell = async {
         stream.write_all(&answer).await?;
         let config = config(16 << 10);
-        let mut socket = WebSocket::from_partially_read(&mut stream, read, Role::Server, Some(config)).await;
+        let mut socket = WebSocketStream::from_partially_read(&mut stream, read, Role::Server, Some(config)).await;
         if let Ok(message) = String::from_utf8(goodbye.message)
             && !message.is_empty()
         {
@@ -216,12 +239,63 @@ fn config(frame_bytes: usize) -> WebSocketConfig {
         .max_frame_size(Some(frame_bytes))
 }
 
+/// A WebSocket beside a client that polls: the client says when it is to take over.
+///
+/// Answers the probe, an Engine.IO ping with a word of its own. `None`: it is none, or the socket is gone.
+pub(crate) async fn probed(
+    connection: Rc<Connection>,
+    sink: Sink,
+    answer: Vec<u8>,
+    read: Vec<u8>,
+    frame_bytes: usize,
+) -> Option<WebSocket> {
+    let mut link = Link { connection, beside: Some(Box::new(sink)) };
+    link.write_all(&answer).await.ok()?;
+    let mut socket = upgraded(link, read, frame_bytes);
+    let message = next_text(&mut socket).await.filter(|text| text == "2probe");
+    message?;
+    socket.send(tungstenite::Message::text("3probe")).await.ok()?;
+    Some(socket)
+}
+
+/// Waits for the client's word that it polls no more, and makes the socket the connection's.
+pub(crate) async fn taken_over(mut socket: WebSocket) -> Option<WebSocket> {
+    next_text(&mut socket).await.filter(|text| text == "5")?;
+    let link = socket.get_mut();
+    let sink = link.beside.take()?;
+    link.connection.attach(*sink);
+    Some(socket)
+}
+
+async fn next_text(socket: &mut WebSocket) -> Option<String> {
+    loop {
+        match socket.next().await?.ok()? {
+            tungstenite::Message::Text(text) => return Some(text.to_string()),
+            tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
+            _ => return None,
+        }
+    }
+}
+
 /// tungstenite's view of the connection: reads are its own, writes join the outbox.
-struct Link(Rc<Connection>);
+pub(crate) struct Link {
+    connection: Rc<Connection>,
+    /// The socket while its client polls: then what is written goes straight to it, for the outbox is the polls'.
+    beside: Option<Box<Sink>>,
+}
+
+impl Link {
+    fn new(connection: Rc<Connection>) -> Self {
+        Self { connection, beside: None }
+    }
+}
 
 impl AsyncRead for Link {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let sink = self.0.sink();
+        let sink = match &self.beside {
+            Some(sink) => sink,
+            None => self.connection.sink().ok_or(io::ErrorKind::NotConnected)?,
+        };
         loop {
             ready!(sink.poll_read_ready(cx))?;
             match sink.try_read(buffer.initialize_unfilled()) {
@@ -237,9 +311,18 @@ impl AsyncRead for Link {
 }
 
 impl AsyncWrite for Link {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.send_own(bytes);
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(sink) = &self.beside else {
+            self.connection.send_own(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        };
+        loop {
+            ready!(sink.poll_write_ready(cx))?;
+            match sink.try_write(&[Bytes::copy_from_slice(bytes)]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

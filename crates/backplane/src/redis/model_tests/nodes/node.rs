@@ -611,7 +611,7 @@ impl Node {
                     assert!(shown.insert(member.id.clone(), ms).is_none(), "{name}: {} joined twice", member.id);
                     world.shown += 1;
                 }
-                Broadcast::Left(user) => {
+                Broadcast::Left(Member { id: user, .. }) => {
                     let since = shown.remove(user).unwrap_or_else(|| panic!("{name}: {user} left twice"));
                     let known = USERS.into_iter().find(|known| **known == **user).unwrap();
                     let absent = world.absent.get(&(channel, known)).copied();

@@ -1,0 +1,270 @@
+//! One client that polls: a task on its connection's worker, asked by whichever worker has the client's request.
+//!
+//! What waits for the client goes into the answer of the poll that hangs, or of the next one. When the client changes to a WebSocket
+//! the task goes on with that, and is a poll's no more.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hub::{Connection, Worker};
+use model::frame::SEPARATOR;
+use model::{Framing, Message, Reason};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::Fault;
+use crate::stream::Moving;
+use crate::transport::websocket::{self, Ended, WebSocket};
+
+/// How long a client that is being closed may take to fetch the last words.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long a change to a WebSocket may take (Engine.IO's `upgradeTimeout`).
+const UPGRADE: Duration = Duration::from_secs(10);
+
+/// Requests of one client that may wait for its task: a client has two at a time, and an upgrade.
+const ASKS_MAX: usize = 4;
+
+/// "No operation": ends a poll without saying anything.
+const NOOP: &[u8] = b"6";
+
+/// What a request is told: the body of a poll's answer, or of a post's.
+pub(crate) type Reply = oneshot::Sender<Result<Bytes, Fault>>;
+
+/// One request of a client.
+pub(crate) enum Ask {
+    /// The client fetches what waits.
+    Poll { credentials: Option<Box<[u8]>>, reply: Reply },
+    /// It says something. `credentials`: what its application may see of this request.
+    Post { body: Bytes, credentials: Option<Box<[u8]>>, reply: Reply },
+    /// It offers a WebSocket. `answer`: to the upgrade, not yet written; `read`: what came behind it.
+    Upgrade { stream: Moving, answer: Vec<u8>, read: Vec<u8> },
+}
+
+/// The sessions of a node by their names, which are secrets.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<Box<str>, mpsc::Sender<Ask>>>);
+
+impl Sessions {
+    pub(super) fn find(&self, name: &str) -> Option<mpsc::Sender<Ask>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn put(&self, name: &str, asks: mpsc::Sender<Ask>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), asks);
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// Takes a session out of the list however its task ends.
+struct Listed {
+    sessions: Arc<Sessions>,
+    name: String,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.sessions.remove(&self.name);
+    }
+}
+
+/// A client that polls, seen from its worker.
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    framing: Framing,
+    frame_bytes: usize,
+    asks: mpsc::Receiver<Ask>,
+    /// The poll that hangs.
+    waiting: Option<Reply>,
+    stage: Stage,
+}
+
+/// A change to a WebSocket under way.
+type Probe = Pin<Box<dyn Future<Output = Option<Box<WebSocket>>>>>;
+
+enum Stage {
+    Polls,
+    /// A WebSocket was offered, and is being tried.
+    Offered(Probe),
+    /// It works. Polls are answered at once from here on, so that the client comes to an end with them and says that it changes.
+    Tried(Probe),
+}
+
+/// What happens next to a session.
+enum Next {
+    Ask(Ask),
+    /// What the poll that hangs is told.
+    Words(Vec<Bytes>),
+    Probed(Option<Box<WebSocket>>),
+    /// The connection is being closed, and no poll hangs that could be told.
+    Closing,
+}
+
+impl Session {
+    /// Begins a session under this name. The answer to its first request has the first words.
+    pub(super) fn begin(
+        worker: Rc<Worker>,
+        connection: Rc<Connection>,
+        framing: Framing,
+        frame_bytes: usize,
+        sessions: &Arc<Sessions>,
+        name: String,
+    ) -> oneshot::Receiver<Result<Bytes, Fault>> {
+        let (sender, asks) = mpsc::channel(ASKS_MAX);
+        sessions.put(&name, sender);
+        let (reply, answer) = oneshot::channel();
+        let listed = Listed { sessions: sessions.clone(), name };
+        let session =
+            Self { worker, connection, framing, frame_bytes, asks, waiting: Some(reply), stage: Stage::Polls };
+        tokio::task::spawn_local(session.run(listed));
+        answer
+    }
+
+    async fn run(mut self, listed: Listed) {
+        let mut ended = Ended::new(&self.worker, &self.connection);
+        let socket = self.serve_polls().await;
+        // Polls that come now are told that there is no such session.
+        drop(listed);
+        let Self { worker, connection, .. } = self;
+        match socket {
+            Some(mut socket) => websocket::serve_upgraded(&worker, &connection, &mut socket, &mut ended).await,
+            None => ended.set_label("client"),
+        }
+    }
+
+    /// Serves requests until the session is over, or has become a WebSocket.
+    async fn serve_polls(&mut self) -> Option<Box<WebSocket>> {
+        loop {
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Ask(ask) => self.take(ask),
+                Next::Words(words) => self.tell(&words),
+                Next::Probed(None) => self.stage = Stage::Polls,
+                Next::Probed(Some(socket)) => match self.stage {
+                    Stage::Tried(_) => return Some(socket),
+                    _ => self.stage = Stage::Tried(Box::pin(in_time(websocket::taken_over(*socket)))),
+                },
+                Next::Closing => {
+                    // Its next poll has the last words, if it comes soon.
+                    let _ = timeout(FAREWELL, self.say_last_words()).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(Some(ask)) = self.asks.poll_recv(cx) {
+            return Poll::Ready(Next::Ask(ask));
+        }
+        if let Stage::Offered(probe) | Stage::Tried(probe) = &mut self.stage
+            && let Poll::Ready(socket) = probe.as_mut().poll(cx)
+        {
+            return Poll::Ready(Next::Probed(socket));
+        }
+        // Who has hung up waits no more, and what there is stays for his next poll.
+        if self.waiting.as_mut().is_some_and(|reply| reply.poll_closed(cx).is_ready()) {
+            self.waiting = None;
+        }
+        if self.waiting.is_none() {
+            return self.connection.poll_closing(cx).map(|()| Next::Closing);
+        }
+        match self.connection.poll_waiting(cx) {
+            Poll::Ready(Some(words)) => Poll::Ready(Next::Words(words)),
+            Poll::Ready(None) => Poll::Ready(Next::Closing),
+            Poll::Pending if matches!(self.stage, Stage::Tried(_)) => {
+                let mut noop = Vec::new();
+                self.framing.message(NOOP, &mut noop);
+                Poll::Ready(Next::Words(vec![noop.into()]))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Poll { credentials, reply } => {
+                self.note(credentials);
+                if self.waiting.replace(reply).is_some_and(|other| !other.is_closed()) {
+                    // No client has two polls at a time (engine.io-protocol, "Packet encoding").
+                    self.worker.close(&self.connection, Reason::ProtocolError);
+                }
+            }
+            Ask::Post { body, credentials, reply } => {
+                self.note(credentials);
+                // Who has hung up need not be told.
+                let _ = reply.send(self.hear(&body));
+            }
+            Ask::Upgrade { stream, answer, read } => {
+                // A second one is dropped, and with it its socket.
+                if let (Stage::Polls, Ok(sink)) = (&self.stage, stream.arrive()) {
+                    let probed = websocket::probed(self.connection.clone(), sink, answer, read, self.frame_bytes);
+                    self.stage = Stage::Offered(Box::pin(in_time(probed)));
+                }
+            }
+        }
+    }
+
+    /// The client lives, and may have come with other cookies.
+    fn note(&self, credentials: Option<Box<[u8]>>) {
+        self.connection.touch();
+        if let Some(credentials) = credentials {
+            self.connection.set_credentials(credentials.into());
+        }
+    }
+
+    /// Does what the packets of a post ask.
+    fn hear(&self, body: &[u8]) -> Result<Bytes, Fault> {
+        let packets = std::str::from_utf8(body).ok().and_then(|text| self.framing.packets(text));
+        let Some(packets) = packets else {
+            self.worker.close(&self.connection, Reason::ProtocolError);
+            return Err(Fault::BadRequest);
+        };
+        for packet in packets {
+            if packet.len() > self.frame_bytes {
+                self.worker.close(&self.connection, Reason::FrameTooLarge);
+                return Err(Fault::TooLarge);
+            }
+            self.worker.receive(&self.connection, Message::Text(packet));
+        }
+        Ok(Bytes::from_static(b"ok"))
+    }
+
+    fn tell(&mut self, words: &[Bytes]) {
+        let mut body = words.concat();
+        if self.framing == Framing::Separated && body.last() == Some(&(SEPARATOR as u8)) {
+            body.pop();
+        }
+        if let Some(reply) = self.waiting.take() {
+            // Whose line broke just now begins anew, as after any poll that failed.
+            let _ = reply.send(Ok(body.into()));
+        }
+    }
+
+    /// Waits for a poll that can have what waits.
+    async fn say_last_words(&mut self) {
+        while self.connection.has_waiting() {
+            match self.asks.recv().await {
+                Some(Ask::Poll { reply, .. }) => self.waiting = Some(reply),
+                Some(_) => continue,
+                None => return,
+            }
+            if let Poll::Ready(Next::Words(words)) = poll_fn(|cx| Poll::Ready(self.poll_next(cx))).await {
+                self.tell(&words);
+            }
+        }
+    }
+}
+
+async fn in_time(probe: impl Future<Output = Option<WebSocket>>) -> Option<Box<WebSocket>> {
+    timeout(UPGRADE, probe).await.ok().flatten().map(Box::new)
+}
