@@ -50,7 +50,7 @@ const SOCKET_IO: [Row; 7] = [
 ];
 
 /// The connectors that nodes serve. What tests others ends at once.
-pub(crate) const SERVED: &[&str] = &["pusher", "reverb"];
+pub(crate) const SERVED: &[&str] = &["pusher", "reverb", "socket.io"];
 
 /// Two nodes, and all that Echo needs beside them.
 struct Town {
