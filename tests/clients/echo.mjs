@@ -7,9 +7,10 @@
 //   {"do":"listen","channel","event",("user":{"user_id","user_info"})}   {"do":"join","channel",("user")}
 //   {"do":"whisper","channel","event","data"}                          {"do":"hear","channel","event"} a whisper
 //   {"do":"notification","channel"}   {"do":"all","channel"}           {"do":"leave","channel"} without its prefix
+//   {"do":"say"}
 // Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"subscribed","channel"}, {"kind":"event","channel",
 // "event","data"}, {"kind":"here","channel","users"}, {"kind":"joining" or "leaving","channel","user"}, {"kind":"whisper" or "all",
-// "channel","event","data"}, {"kind":"notification","channel","data"}, {"kind":"refused","channel","error"}.
+// "channel","event","data"}, {"kind":"notification","channel","data"}, {"kind":"refused","channel","error"}, {"kind":"said"}.
 
 import readline from 'node:readline';
 import Server from 'pusher';
@@ -113,6 +114,7 @@ const verbs = {
     channel(name).listenToAll((event, data) => tell({ kind: 'all', channel: name, event, data }));
   },
   leave: ({ channel: name }) => echo.leave(name),
+  say: () => tell({ kind: 'said' }),
 };
 
 const lines = readline.createInterface({ input: process.stdin });
