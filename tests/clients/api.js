@@ -18,7 +18,17 @@ const Pusher = require('pusher');
 
 const { host, port, key, id, secret, tls = false } = JSON.parse(process.argv[2]);
 const agent = new (tls ? https : http).Agent({ keepAlive: true });
-const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), useTLS: tls, agent });
+const encryptionMasterKeyBase64 = Buffer.alloc(32, 7).toString('base64');
+const pusher = new Pusher({
+  appId: id,
+  key,
+  secret,
+  host,
+  port: String(port),
+  useTLS: tls,
+  agent,
+  encryptionMasterKeyBase64,
+});
 
 const verbs = {
   trigger: ({ channels, event, data, socket_id }) =>

@@ -42,6 +42,11 @@ impl Browser {
         Self::start("echo.mjs", &mut script_with("echo.mjs", node, json!({ "token": token })))
     }
 
+    /// Connects with an Echo of a connector, a version and a client of one's choice: see `echo.mjs`.
+    pub(crate) fn with_echo_of(node: &Node, choice: Value) -> Self {
+        Self::start("echo.mjs", &mut script_with("echo.mjs", node, choice))
+    }
+
     fn run(name: &str, node: &Node) -> Self {
         Self::start(name, &mut script(name, node))
     }

@@ -39,6 +39,16 @@ impl Laravel {
         self.call(call);
     }
 
+    /// Notifies a user.
+    pub(crate) fn notify(&mut self, user: u32, number: u32) {
+        self.call(json!({ "notify": user, "number": number }));
+    }
+
+    /// Says that a model has changed.
+    pub(crate) fn update(&mut self, order: u32, state: &str) {
+        self.call(json!({ "updated": order, "state": state }));
+    }
+
     pub(crate) fn call(&mut self, call: Value) {
         self.begin(&call);
         self.done();

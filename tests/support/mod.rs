@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod crowd;
 pub(crate) mod endpoint;
+pub(crate) mod example;
 pub(crate) mod folder;
 pub(crate) mod heard;
 pub(crate) mod http;
@@ -26,6 +27,7 @@ pub(crate) mod resident;
 pub(crate) mod socket_io;
 pub(crate) mod source;
 pub(crate) mod tls;
+pub(crate) mod visitors;
 pub(crate) mod wait;
 pub(crate) mod websocket;
 

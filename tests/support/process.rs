@@ -40,6 +40,11 @@ impl Process {
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} takes no input: {error}", self.name));
     }
 
+    /// Closes its standard input.
+    pub(crate) fn hang_up(&mut self) {
+        self.input = None;
+    }
+
     /// The next line of its standard output; `None` when it has closed it.
     pub(crate) fn line(&self) -> Option<String> {
         match self.lines.lock().unwrap().recv_timeout(LIMIT) {

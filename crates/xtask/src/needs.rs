@@ -14,7 +14,7 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need { name: "python3 with venv", packages: &["python3-venv"], met: has_venv },
     Need { name: "redis-server", packages: &["redis-server"], met: || shell::has("redis-server") },
     Need { name: "node 18 or later, and npm", packages: &["nodejs", "npm"], met: has_node },
@@ -22,6 +22,7 @@ const NEEDS: [Need; 9] = [
     Need { name: "php's redis extension", packages: &["php-redis"], met: || php("extension_loaded('redis')") },
     Need { name: "predis", packages: &["php-predis"], met: || php("@include 'Predis/autoload.php'") },
     Need { name: "valgrind", packages: &["valgrind"], met: || shell::has("valgrind") },
+    Need { name: "chromium", packages: &["chromium"], met: || shell::has("chromium") },
     Need { name: "kill", packages: &["procps"], met: || shell::has("kill") },
     Need { name: "Laravel", packages: &["php-laravel-framework"], met: || php("@include 'Illuminate/autoload.php'") },
 ];

@@ -5,13 +5,16 @@ require_once 'Illuminate/autoload.php';
 if (($argv[1] ?? '') === 'predis') {
     require_once 'Predis/autoload.php';
 }
-require_once __DIR__ . '/OrderShipped.php';
+foreach (['OrderShipped', 'User', 'Order', 'InvoicePaid'] as $class) {
+    require_once __DIR__ . "/$class.php";
+}
 
 use Illuminate\Config\Repository;
-use Illuminate\Container\Container;
-use Illuminate\Events\EventServiceProvider;
 use Illuminate\Broadcasting\BroadcastServiceProvider;
 use Illuminate\Bus\BusServiceProvider;
+use Illuminate\Foundation\Application;
+use Illuminate\Notifications\NotificationServiceProvider;
+use Illuminate\Queue\QueueServiceProvider;
 use Illuminate\Redis\RedisServiceProvider;
 use Illuminate\Support\Facades\Facade;
 
@@ -19,17 +22,16 @@ use Illuminate\Support\Facades\Facade;
  * @param string $client phpredis or predis
  * @param int $port of the Redis server
  */
-function application(string $client, int $port): Container
+function application(string $client, int $port): Application
 {
-    $app = new Container();
-    Container::setInstance($app);
+    $app = new Application(__DIR__);
     Facade::setFacadeApplication($app);
-    $app->instance('app', $app);
     $app->instance('config', new Repository([
         'broadcasting' => [
             'default' => 'redis',
             'connections' => ['redis' => ['driver' => 'redis', 'connection' => 'default']],
         ],
+        'queue' => ['default' => 'sync', 'connections' => ['sync' => ['driver' => 'sync']]],
         'database' => [
             'redis' => [
                 'client' => $client,
@@ -39,13 +41,12 @@ function application(string $client, int $port): Container
         ],
     ]));
     $providers = [
-        EventServiceProvider::class,
         BusServiceProvider::class,
+        QueueServiceProvider::class,
         RedisServiceProvider::class,
+        NotificationServiceProvider::class,
         BroadcastServiceProvider::class,
     ];
-    foreach ($providers as $provider) {
-        (new $provider($app))->register();
-    }
+    array_map([$app, 'register'], $providers);
     return $app;
 }

@@ -29,6 +29,12 @@ $broadcasts->channel('orders.{id}', function ($user, $id) {
 $broadcasts->channel('room.{id}', function ($user, $id) {
     return ['id' => $user->id, 'name' => "User {$user->id}", 'room' => $id];
 });
+$broadcasts->channel('App.Models.User.{id}', function ($user, $id) {
+    return $user->id === (int) $id;
+});
+$broadcasts->channel('App.Models.Order.{id}', function ($user, $id) {
+    return true;
+});
 $broadcasts->channel('bare.{id}', function ($user, $id) {
     return true;
 });

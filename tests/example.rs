@@ -1,0 +1,130 @@
+//! The application of `docs/examples/laravel` as two people see it in Chromium, each on a node of its own.
+
+use crate::echo::SERVED;
+use crate::support::example::{self, Example};
+use crate::support::ports;
+use crate::support::prelude::*;
+use crate::support::visitors::Visitors;
+
+const PEOPLE: &str = "#people span";
+const SAID: &str = "#messages p";
+const FIELD: &str = "#send input";
+
+struct Town {
+    cluster: Cluster,
+    /// Browsers find nodes here, as behind a load balancer.
+    balancer: Relay,
+    example: Example,
+    visitors: Visitors,
+}
+
+impl Town {
+    fn of(front: &str) -> Self {
+        let port = ports::free();
+        let cluster = Cluster::with(2, &[("FANFARE_APPS__MAIN__AUTH_URL", &example::auth_url(port))]);
+        let balancer = Relay::start(cluster.nodes[0].address.port());
+        let example = Example::start(port, &cluster.redis, balancer.port, front);
+        let visitors = Visitors::of(example.url());
+        Self { cluster, balancer, example, visitors }
+    }
+
+    /// Who connects from now on comes to this node.
+    fn leads_to(&self, node: usize) {
+        self.balancer.aim(self.cluster.nodes[node].address.port());
+    }
+
+    /// Opens a page and waits until the node has all its subscriptions.
+    fn opens(&mut self, who: &str, path: &str, node: usize, subscriptions: usize) {
+        self.leads_to(node);
+        self.visitors.opens(who, path);
+        self.has_subscribed(node, subscriptions);
+    }
+
+    fn has_subscribed(&self, node: usize, subscriptions: usize) {
+        let all = || self.cluster.nodes[node].metric("fanfare_subscriptions", &[]) == subscriptions as f64;
+        until("the page has subscribed", || all().then_some(()));
+    }
+
+    fn says(&mut self, who: &str, text: &str) {
+        self.visitors.types(who, FIELD, text);
+        self.visitors.clicks(who, "#send button");
+    }
+}
+
+#[test]
+fn two_people_in_chromium_hear_what_is_for_them_whichever_node_they_are_on() {
+    visit("pusher");
+}
+
+#[test]
+fn two_people_in_chromium_hear_the_same_over_socket_io() {
+    if SERVED.contains(&"socket.io") {
+        visit("socket.io");
+    }
+}
+
+fn visit(front: &str) {
+    let mut town = Town::of(front);
+    town.visitors.logs_in("ann", "Ann Lindqvist");
+    town.has_subscribed(0, 2);
+    town.leads_to(1);
+    town.visitors.logs_in("ben", "Ben Okafor");
+    town.has_subscribed(1, 2);
+    the_dashboard(&mut town);
+    the_chat(&mut town);
+    a_node_dies(&mut town);
+}
+
+/// A notice for one, prices for all.
+fn the_dashboard(town: &mut Town) {
+    let notices = "#notices strong";
+    let notice = "Your export is ready";
+    let Town { example, visitors, .. } = town;
+    visitors.clicks("ann", "#export");
+    visitors.sees("ann", notices, &[notice]);
+    visitors.clicks("ben", "#export");
+    // One each: whoever had heard the other's would have two.
+    visitors.sees("ben", notices, &[notice]);
+    for ticks in ["1", "2"] {
+        example.publishes_prices();
+        for who in ["ann", "ben"] {
+            visitors.counts(who, &format!("#prices [data-ticks=\"{ticks}\"]"), 6);
+            visitors.sees(who, notices, &[notice]);
+        }
+    }
+    visitors.sees("ann", "#state", &["connected"]);
+    visitors.picture("ann", "example-dashboard");
+}
+
+/// Who is there, what is said, who is typing.
+fn the_chat(town: &mut Town) {
+    let both = ["Ann Lindqvist (you)", "Ben Okafor"];
+    town.opens("ann", "/chat/floor", 0, 1);
+    town.visitors.sees("ann", PEOPLE, &both[..1]);
+    town.opens("ben", "/chat/floor", 1, 1);
+    town.visitors.sees("ann", PEOPLE, &both);
+    town.visitors.sees("ben", PEOPLE, &["Ann Lindqvist", "Ben Okafor (you)"]);
+    town.says("ann", "Is the Cocoa ship in?");
+    town.visitors.sees("ben", SAID, &["Is the Cocoa ship in?"]);
+    town.says("ben", "Since nine. Unloading at pier 4.");
+    let talk = ["Is the Cocoa ship in?", "Since nine. Unloading at pier 4."];
+    town.visitors.sees("ben", SAID, &talk);
+    town.visitors.sees("ann", SAID, &talk);
+}
+
+/// Ann's node is gone without a word: her page comes back on the other one and hears again. Then Ben leaves.
+fn a_node_dies(town: &mut Town) {
+    town.leads_to(1);
+    town.cluster.nodes[0].kill();
+    town.has_subscribed(1, 2);
+    town.visitors.sees("ann", "#state", &["connected"]);
+    town.says("ann", "Then I take two hundred.");
+    let talk = ["Is the Cocoa ship in?", "Since nine. Unloading at pier 4.", "Then I take two hundred."];
+    town.visitors.sees("ben", SAID, &talk);
+    town.visitors.types("ben", FIELD, "Nob");
+    town.visitors.sees("ann", "#typing", &["Ben Okafor is typing …"]);
+    town.visitors.sees("ann", SAID, &talk);
+    town.visitors.picture("ann", "example-chat");
+    town.visitors.goes("ben");
+    town.visitors.sees("ann", PEOPLE, &["Ann Lindqvist (you)"]);
+}
