@@ -36,7 +36,7 @@ fn a_session_begins_as_engine_io_says() {
     assert_eq!(connected, "2:40");
     let open: Value = serde_json::from_str(&open[1..]).unwrap();
     let expected =
-        json!({ "sid": open["sid"], "upgrades": ["websocket"], "pingInterval": 30000, "pingTimeout": 20000 });
+        json!({ "sid": open["sid"], "upgrades": ["websocket"], "pingInterval": 25000, "pingTimeout": 20000 });
     assert_eq!(open, expected);
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let sid = open["sid"].as_str().unwrap();
@@ -289,7 +289,7 @@ fn a_client_that_cannot_speak_ends_its_own_session_only() {
 
 #[test]
 fn each_version_is_asked_whether_it_lives_in_its_own_way() {
-    let node = Node::start("", &[("FANFARE_APPS__MAIN__ACTIVITY_TIMEOUT", "1")]);
+    let node = Node::start("", &[("FANFARE_SOCKET_IO__PING_INTERVAL", "1")]);
     // Version 4 waits for the server's ping, however much it says itself.
     let mut four = Wire::connect(&node, Engine::Four);
     let mut pings = 0;
