@@ -11,6 +11,8 @@ const SAID: &str = "#messages p";
 const FIELD: &str = "#send input";
 
 struct Town {
+    /// The client below Echo.
+    front: &'static str,
     cluster: Cluster,
     /// Browsers find nodes here, as behind a load balancer.
     balancer: Relay,
@@ -19,13 +21,13 @@ struct Town {
 }
 
 impl Town {
-    fn of(front: &str) -> Self {
+    fn of(front: &'static str) -> Self {
         let port = ports::free();
         let cluster = Cluster::with(2, &[("FANFARE_APPS__MAIN__AUTH_URL", &example::auth_url(port))]);
         let balancer = Relay::start(cluster.nodes[0].address.port());
         let example = Example::start(port, &cluster.redis, balancer.port, front);
         let visitors = Visitors::of(example.url());
-        Self { cluster, balancer, example, visitors }
+        Self { front, cluster, balancer, example, visitors }
     }
 
     /// Who connects from now on comes to this node.
@@ -43,6 +45,12 @@ impl Town {
     fn has_subscribed(&self, node: usize, subscriptions: usize) {
         let all = || self.cluster.nodes[node].metric("fanfare_subscriptions", &[]) == subscriptions as f64;
         until("the page has subscribed", || all().then_some(()));
+    }
+
+    /// Ann's page, to be looked at.
+    fn picture(&mut self, page: &str) {
+        let suffix = if self.front == "pusher" { String::new() } else { format!("-{}", self.front) };
+        self.visitors.picture("ann", &format!("example-{page}{suffix}"));
     }
 
     fn says(&mut self, who: &str, text: &str) {
@@ -63,7 +71,7 @@ fn two_people_in_chromium_hear_the_same_over_socket_io() {
     }
 }
 
-fn visit(front: &str) {
+fn visit(front: &'static str) {
     let mut town = Town::of(front);
     town.visitors.logs_in("ann", "Ann Lindqvist");
     town.has_subscribed(0, 2);
@@ -93,7 +101,7 @@ fn the_dashboard(town: &mut Town) {
         }
     }
     visitors.sees("ann", "#state", &["connected"]);
-    visitors.picture("ann", "example-dashboard");
+    town.picture("dashboard");
 }
 
 /// Who is there, what is said, who is typing.
@@ -124,7 +132,7 @@ fn a_node_dies(town: &mut Town) {
     town.visitors.types("ben", FIELD, "Nob");
     town.visitors.sees("ann", "#typing", &["Ben Okafor is typing …"]);
     town.visitors.sees("ann", SAID, &talk);
-    town.visitors.picture("ann", "example-chat");
+    town.picture("chat");
     town.visitors.goes("ben");
     town.visitors.sees("ann", PEOPLE, &["Ann Lindqvist (you)"]);
 }
