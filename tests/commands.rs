@@ -373,8 +373,7 @@ fn each_setting_changed_by_the_environment_is_seen() {
         let value = rest.split('#').next().unwrap().trim();
         let variable = format!("FANFARE_{}__{}", section.replace('.', "__"), key).to_uppercase();
         let number = value.parse::<f64>().unwrap_or(0.0);
-        let words =
-            "127.0.0.1:4444|json|true|off|close|come_back|warn|redis://127.0.0.1:1|http://other|other|zz:|chat 1 1";
+        let words = "127.0.0.1:4444|json|true|off|close|come_back|warn|redis://127.0.0.1:1|http://other|/other|a:b|other|zz:|chat 1 1";
         let words = words.split('|');
         let candidates = [number + 1.0, number + 0.1, number - 1.0].map(|number| number.to_string());
         let changed = candidates.iter().map(String::as_str).chain(words).any(|candidate| {

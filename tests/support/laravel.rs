@@ -71,12 +71,21 @@ pub(crate) struct LaravelSite {
 
 impl LaravelSite {
     pub(crate) fn start() -> Self {
+        Self::of("site.php")
+    }
+
+    /// One of another script.
+    pub(crate) fn of(script: &str) -> Self {
         let port = ports::free();
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel/site.php");
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel").join(script);
         let mut command = Command::new("php");
         command.arg("-S").arg(format!("127.0.0.1:{port}")).arg(script);
-        let process = Process::spawn("php site.php", &mut command);
+        let process = Process::spawn("php -S", &mut command);
         until("the site answers", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { port, _process: process }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
     }
 }

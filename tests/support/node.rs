@@ -61,6 +61,15 @@ impl Node {
         node
     }
 
+    /// As [`Self::start`], with what this `.env` of Laravel says and no apps beside it.
+    pub(crate) fn with_env_file(file: &str) -> Self {
+        let mut command = bare_command();
+        command.envs(SETTINGS.iter().copied().filter(|(name, _)| !name.starts_with("FANFARE_APPS__")));
+        let node = Self::spawn(command.args(["--env-file", file]));
+        node.wait_ready();
+        node
+    }
+
     /// As [`Self::start`], with so many file descriptors and no more.
     pub(crate) fn with_descriptors(limit: u32, settings: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("sh");

@@ -146,6 +146,9 @@ pub struct AppSettings {
     pub id: Arc<str>,
     /// What stands before the app's channel names in Redis; `""` means nothing.
     pub prefix: Box<str>,
+    /// Other prefixes that mean the same channels: what comes with them is heard, and the first that carries anything is the
+    /// one to publish with.
+    pub also_listen: Vec<Box<str>>,
     pub webhooks: WebhookKinds,
     /// Subscribers are told how many they are.
     pub subscription_count: bool,
@@ -159,11 +162,17 @@ impl AppSettings {
         Self {
             id: app.id.clone(),
             prefix: app.redis_prefix.clone(),
+            also_listen: app.also_listen.clone(),
             webhooks: app.webhook_kinds(),
             subscription_count: app.subscription_count,
             cache_ttl: Duration::from_secs(app.cache_seconds.into()),
             history: app.history.clone(),
         }
+    }
+
+    /// All that may stand before the app's channel names.
+    fn prefixes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.prefix).chain(&self.also_listen).map(|prefix| &**prefix)
     }
 
     /// How much the store keeps of a channel; `None`: nothing. A cache channel without a rule keeps its last event.

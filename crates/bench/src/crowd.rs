@@ -17,13 +17,13 @@ use hdrhistogram::Histogram;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::stamp::Stamp;
 use crate::tally::{self, Tally, Track};
-use crate::target::Node;
+use crate::target::{Node, Target};
+use crate::tongue::{Socket, Tongue};
 
 /// Connections from one source address: the system has some 28,000 ports for each.
 const PER_SOURCE: usize = 20_000;
@@ -36,8 +36,6 @@ const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// How often a thread looks whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
-
-type Socket = WebSocketStream<TcpStream>;
 
 /// How the clients come.
 #[derive(Clone, Debug)]
@@ -99,13 +97,14 @@ impl Crowd {
     ///
     /// # Errors
     /// The system gives no more threads.
-    pub(crate) fn open(nodes: &[Node], app_key: &str, plan: &Plan, start: Instant) -> Result<Self> {
+    pub(crate) fn open(nodes: &[Node], target: &Target, plan: &Plan, start: Instant) -> Result<Self> {
+        let tongue = target.tongue;
         let progress = Arc::<Progress>::default();
         let mut threads = Vec::new();
         for number in 0..plan.threads {
-            let (nodes, app_key, plan) = (nodes.to_vec(), app_key.to_owned(), plan.clone());
+            let (nodes, app_key, plan) = (nodes.to_vec(), target.app_key.clone(), plan.clone());
             let progress = progress.clone();
-            let work = move || run_thread(number, nodes, app_key, plan, progress, start);
+            let work = move || run_thread(number, nodes, app_key, tongue, plan, progress, start);
             threads.push(std::thread::Builder::new().name(format!("clients {number}")).spawn(work)?);
         }
         Ok(Self { progress, threads, connections: plan.connections as u64 })
@@ -174,6 +173,7 @@ impl Crowd {
 struct Thread {
     nodes: Vec<Node>,
     app_key: String,
+    tongue: Tongue,
     plan: Plan,
     progress: Arc<Progress>,
     start: Instant,
@@ -186,6 +186,7 @@ fn run_thread(
     number: usize,
     nodes: Vec<Node>,
     app_key: String,
+    tongue: Tongue,
     plan: Plan,
     progress: Arc<Progress>,
     start: Instant,
@@ -195,7 +196,7 @@ fn run_thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let heard = Heard { tally: Tally::new(), tracks: Vec::new(), opening: tally::histogram(), why: None };
     let places = Semaphore::new(plan.opening.div_ceil(plan.threads).max(1));
-    let thread = Rc::new(Thread { nodes, app_key, plan, progress, start, places, heard: RefCell::new(heard) });
+    let thread = Rc::new(Thread { nodes, app_key, tongue, plan, progress, start, places, heard: RefCell::new(heard) });
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         for client in (number..thread.plan.connections).step_by(thread.plan.threads) {
@@ -256,10 +257,10 @@ impl Thread {
         let channel = (number % self.plan.channels) as u32;
         // One further for each round of the channels, so that each channel has clients on all nodes.
         let node = &self.nodes[(number / self.plan.channels + channel as usize) % self.nodes.len()];
-        let mut socket = connect(node, &self.app_key, number).await.with_context(|| node.authority.clone())?;
-        wait_for(&mut socket, "pusher:connection_established").await?;
-        subscribe(&mut socket, channel).await?;
-        wait_for(&mut socket, "pusher_internal:subscription_succeeded").await?;
+        let mut socket =
+            connect(node, &self.tongue.path(&self.app_key), number).await.with_context(|| node.authority.clone())?;
+        self.tongue.begin(&mut socket).await?;
+        self.tongue.subscribe(&mut socket, channel).await?;
         Ok((socket, channel))
     }
 
@@ -270,7 +271,7 @@ impl Thread {
             let Message::Text(text) = message? else { continue };
             let Some(stamp) = Stamp::find(&text) else {
                 self.heard.borrow_mut().tally.damaged += u64::from(text.contains(EVENT));
-                answer(socket, &text).await?;
+                self.tongue.answer(socket, &text).await?;
                 continue;
             };
             let now = self.start.elapsed().as_nanos() as u64;
@@ -292,18 +293,15 @@ impl Thread {
             tokio::time::sleep(LOOK).await;
         }
         loop {
-            let name = channel_name(channel);
-            let text = format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{name}"}}}}"#);
-            socket.feed(Message::text(text)).await?;
+            socket.feed(Message::text(self.tongue.leave(channel))).await?;
             channel = (channel + 1) % self.plan.channels as u32;
-            subscribe(socket, channel).await?;
-            wait_for(socket, "pusher_internal:subscription_succeeded").await?;
+            self.tongue.subscribe(socket, channel).await?;
             self.heard.borrow_mut().tally.changes += 2;
         }
     }
 }
 
-async fn connect(node: &Node, app_key: &str, number: usize) -> Result<Socket> {
+async fn connect(node: &Node, path: &str, number: usize) -> Result<Socket> {
     let stream = match node.address {
         SocketAddr::V4(address) if address.ip().is_loopback() => {
             let socket = TcpSocket::new_v4()?;
@@ -316,39 +314,9 @@ async fn connect(node: &Node, app_key: &str, number: usize) -> Result<Socket> {
         _ => TcpStream::connect(node.address).await?,
     };
     stream.set_nodelay(true)?;
-    let url = format!("ws://{}/app/{app_key}?protocol=7&client=fanfare-bench&version=1", node.authority);
+    let url = format!("ws://{}{path}", node.authority);
     // Small buffers: there are many clients, and tungstenite's own default is 128 KiB for each.
     let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
     let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await?;
     Ok(socket)
-}
-
-async fn subscribe(socket: &mut Socket, channel: u32) -> Result<()> {
-    let name = channel_name(channel);
-    let text = format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{name}"}}}}"#);
-    Ok(socket.send(Message::text(text)).await?)
-}
-
-/// Reads up to the frame of this event.
-async fn wait_for(socket: &mut Socket, event: &str) -> Result<()> {
-    while let Some(message) = socket.next().await {
-        match message? {
-            Message::Text(text) if text.contains(event) => return Ok(()),
-            Message::Text(text) if text.contains("pusher:error") || text.contains("subscription_error") => {
-                bail!("the server says {text}")
-            }
-            Message::Text(text) => answer(socket, &text).await?,
-            Message::Close(Some(close)) => bail!("the server closed: {close}"),
-            _ => {}
-        }
-    }
-    bail!("the server closed before {event}")
-}
-
-/// A ping of Pusher's protocol wants an answer.
-async fn answer(socket: &mut Socket, text: &str) -> Result<()> {
-    if text.contains("pusher:ping") {
-        socket.send(Message::text(r#"{"event":"pusher:pong","data":"{}"}"#)).await?;
-    }
-    Ok(())
 }

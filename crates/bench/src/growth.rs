@@ -14,6 +14,7 @@ use crate::process::{REDIS, Watched};
 use crate::report::Report;
 use crate::scenario::{Bench, Clients, Events};
 use crate::target::Target;
+use crate::tongue::Tongue;
 
 /// Deliveries a second at every point: a load that two cores carry, so that the points differ in one thing alone.
 const DELIVERIES: f64 = 20_000.0;
@@ -105,6 +106,7 @@ impl Growth {
             app_id: "app-id".to_owned(),
             app_key: "app-key".to_owned(),
             app_secret: "app-secret".to_owned(),
+            tongue: Tongue::Pusher,
             redis: None,
             redis_prefix: None,
             yes_i_own_this_host: false,

@@ -12,6 +12,7 @@ mod scenario;
 mod stamp;
 mod tally;
 mod target;
+mod tongue;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

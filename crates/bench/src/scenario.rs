@@ -262,7 +262,7 @@ impl Bench<'_> {
                 let _ = std::io::stderr().flush();
             }
         };
-        let crowd = Crowd::open(&nodes, &self.target.app_key, &plan, start)?.wait_until_live(told)?;
+        let crowd = Crowd::open(&nodes, self.target, &plan, start)?.wait_until_live(told)?;
         if is_watched {
             eprintln!();
         }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use fanfare_publisher::Publisher;
 
+use crate::tongue::Tongue;
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     /// A node, as its clients reach it. Several: connections are spread over them in turn.
@@ -17,6 +19,9 @@ pub(crate) struct Target {
     pub(crate) app_key: String,
     #[arg(long, default_value = "app-secret")]
     pub(crate) app_secret: String,
+    /// What the clients speak.
+    #[arg(long = "speak", value_enum, default_value = "pusher")]
+    pub(crate) tongue: Tongue,
     /// Publish straight into this Redis, as Laravel does, instead of over the HTTP API.
     #[arg(long, value_name = "URL")]
     pub(crate) redis: Option<String>,

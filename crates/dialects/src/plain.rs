@@ -7,7 +7,7 @@ use model::channel::ChannelName;
 use model::dialect::Goodbye;
 use model::json::{self, RawJson};
 use model::refusal::{Advice, Reason, Refusal};
-use model::{Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest};
+use model::{Action, App, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest};
 use model::{Opening, Proof, Roster, State, Tag, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -84,7 +84,8 @@ impl Dialect for Plain {
             return;
         }
         match notice {
-            Notice::Welcome { socket_id, activity_timeout, .. } => {
+            Notice::Welcome { socket_id, app, .. } => {
+                let activity_timeout = app.activity_timeout;
                 let text =
                     format!(r#"{{"type":"welcome","socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#);
                 out.extend_from_slice(text.as_bytes());
@@ -162,9 +163,10 @@ impl Dialect for Plain {
         }
     }
 
-    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
+    fn heartbeat(&self, _: &State, app: &App) -> Heartbeat {
         // The client's library answers by itself, so asking early costs nothing and finds the dead sooner.
-        let (ping_after, dead_after) = ((activity_timeout / 2).max(1), activity_timeout.saturating_add(30));
+        let timeout = app.activity_timeout;
+        let (ping_after, dead_after) = ((timeout / 2).max(1), timeout.saturating_add(30));
         Heartbeat { ping_after, dead_after, always: false }
     }
 
@@ -381,7 +383,7 @@ mod tests {
         let open = |query: &[(&str, &str)]| {
             let query: Vec<_> = query.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
             Plain
-                .open(&OpenRequest { path_rest: "", query: &query })
+                .open(&OpenRequest { path_rest: "", query: &query, may_upgrade: false })
                 .map(|o| o.commands.len())
                 .map_err(|(r, _)| code(&r))
         };

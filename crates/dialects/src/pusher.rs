@@ -11,7 +11,7 @@ use model::dialect::Goodbye;
 use model::json::{self, RawJson};
 use model::refusal::{Reason, Refusal};
 use model::{
-    Access, Action, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest, Opening,
+    Access, Action, App, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest, Opening,
 };
 use model::{Proof, Roster, State, UserId, View, event};
 use serde::Deserialize;
@@ -100,7 +100,8 @@ impl Dialect for Pusher {
 
     fn notice(&self, _state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
         match notice {
-            Notice::Welcome { socket_id, activity_timeout, .. } => {
+            Notice::Welcome { socket_id, app, .. } => {
+                let activity_timeout = app.activity_timeout;
                 frame("pusher:connection_established", None, out);
                 let data = (r#""{\"socket_id\":\""#, r#"\",\"activity_timeout\":"#, r#"}"}"#);
                 // Writing to a Vec cannot fail.
@@ -184,9 +185,9 @@ impl Dialect for Pusher {
         }
     }
 
-    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
-        let dead_after = activity_timeout.saturating_add(PONG_TIMEOUT);
-        Heartbeat { ping_after: activity_timeout, dead_after, always: false }
+    fn heartbeat(&self, _: &State, app: &App) -> Heartbeat {
+        let dead_after = app.activity_timeout.saturating_add(PONG_TIMEOUT);
+        Heartbeat { ping_after: app.activity_timeout, dead_after, always: false }
     }
 
     fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {

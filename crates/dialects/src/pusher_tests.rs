@@ -1,7 +1,7 @@
 //! Pusher frames, in and out, byte for byte.
 
 use super::*;
-use model::{Member, SocketId, View};
+use model::{App, Member, SocketId, View};
 
 fn decode(text: &str) -> String {
     let mut out = Vec::new();
@@ -241,7 +241,11 @@ fn who_signs_in_is_told_so_and_whom_he_watches() {
 fn notices_and_the_end() {
     let channel = ChannelName::new("news").unwrap();
     assert_eq!(
-        notice(Notice::Welcome { socket_id: SocketId::new(187, 4021).unwrap(), session: None, activity_timeout: 30 }),
+        notice(Notice::Welcome {
+            socket_id: SocketId::new(187, 4021).unwrap(),
+            session: None,
+            app: &App::new("a", "k", "s")
+        }),
         r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"187.4021\",\"activity_timeout\":30}"}"#
     );
     assert_eq!(
@@ -274,7 +278,7 @@ fn protocol_versions() {
     let open = |version: Option<&str>| {
         let query: Vec<_> = version.map(|v| ("protocol".into(), v.into())).into_iter().collect();
         Pusher
-            .open(&OpenRequest { path_rest: "key", query: &query })
+            .open(&OpenRequest { path_rest: "key", query: &query, may_upgrade: false })
             .map(|o| o.state.variant)
             .map_err(|(r, _)| r.code())
     };

@@ -12,8 +12,9 @@ use model::channel::ChannelName;
 use model::dialect::Goodbye;
 use model::event::CLIENT_PREFIX;
 use model::json::{self, RawJson};
+use model::member;
 use model::refusal::{Advice, Reason, Refusal};
-use model::{Action, Broadcast, Command, Dialect, Encoding, Headers, Heartbeat, Message, Notice, OpenRequest};
+use model::{Action, App, Broadcast, Command, Dialect, Encoding, Headers, Heartbeat, Message, Notice, OpenRequest};
 use model::{Opening, Proof, Roster, State, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,10 +28,7 @@ const ENGINE_4: u8 = 1;
 /// … the client has asked to be connected to the main namespace, which clients of Engine.IO 3 are unasked …
 const CONNECTED: u8 = 2;
 /// … it polls, and may change to a WebSocket.
-const POLLS: u8 = 4;
-
-/// How long a client waits for an answer to a ping, in seconds (Engine.IO's `pingTimeout`).
-const PING_TIMEOUT: u32 = 20;
+const MAY_UPGRADE: u8 = 4;
 
 /// What a client of Engine.IO 4 puts into one request at most, in bytes (socket.io's `maxHttpBufferSize`).
 const MAX_PAYLOAD: u32 = 1_000_000;
@@ -75,8 +73,8 @@ impl Dialect for SocketIo {
         // socket.io 4.8 serves whatever is not 4 as 3 (measured).
         let (mut variant, second_words) =
             if request.query("EIO") == Some("4") { (ENGINE_4, "") } else { (CONNECTED, "40") };
-        if request.query("transport") == Some("polling") {
-            variant |= POLLS;
+        if request.may_upgrade {
+            variant |= MAY_UPGRADE;
         }
         let state = State { variant, strikes: 0 };
         Ok(Opening { app_key: request.query("app_key").map(Into::into), state, second_words, ..Opening::default() })
@@ -93,14 +91,14 @@ impl Dialect for SocketIo {
 
     fn notice(&self, state: &State, notice: &Notice<'_>, out: &mut Vec<u8>) {
         match notice {
-            Notice::Welcome { socket_id, session, activity_timeout } => {
-                let upgrades = if state.variant & POLLS == 0 { "" } else { r#""websocket""# };
+            Notice::Welcome { socket_id, session, app } => {
+                let upgrades = if state.variant & MAY_UPGRADE == 0 { "" } else { r#""websocket""# };
                 let max = if state.variant & ENGINE_4 == 0 {
                     String::new()
                 } else {
                     format!(r#","maxPayload":{MAX_PAYLOAD}"#)
                 };
-                let (interval, timeout) = (u64::from(*activity_timeout) * 1000, PING_TIMEOUT * 1000);
+                let (interval, timeout) = (app.ping_interval.as_millis(), app.ping_timeout.as_millis());
                 let sid = session.map_or_else(|| socket_id.to_string(), str::to_owned);
                 let text = format!(
                     r#"0{{"sid":"{sid}","upgrades":[{upgrades}],"pingInterval":{interval},"pingTimeout":{timeout}{max}}}"#
@@ -156,13 +154,14 @@ impl Dialect for SocketIo {
         out.push(b']');
     }
 
-    fn heartbeat(&self, state: &State, activity_timeout: u32) -> Heartbeat {
-        let dead_after = activity_timeout.saturating_add(PING_TIMEOUT);
+    fn heartbeat(&self, state: &State, app: &App) -> Heartbeat {
+        let dead_after = (app.ping_interval + app.ping_timeout).as_secs_f64().ceil() as u32;
         if state.variant & ENGINE_4 == 0 {
             // Here it is the client that asks.
             Heartbeat { ping_after: dead_after, dead_after, always: false }
         } else {
-            Heartbeat { ping_after: activity_timeout, dead_after, always: true }
+            let ping_after = (app.ping_interval.as_secs() as u32).max(1);
+            Heartbeat { ping_after, dead_after, always: true }
         }
     }
 
@@ -326,20 +325,10 @@ fn push_members(roster: &Roster, out: &mut Vec<u8>) {
 
 fn push_member(id: &str, info: Option<&RawJson>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"user_id":"#);
-    if is_number(id) {
-        out.extend_from_slice(id.as_bytes());
-    } else {
-        json::push_string(out, id);
-    }
+    member::push_id(id, out);
     out.extend_from_slice(br#","user_info":"#);
     out.extend_from_slice(info.map_or("null", RawJson::as_str).as_bytes());
     out.push(b'}');
-}
-
-/// An id that a database has counted up, which applications write as a number: digits without a zero in front, few enough for
-/// JavaScript.
-fn is_number(id: &str) -> bool {
-    id == "0" || (id.len() <= 15 && !id.starts_with('0') && !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -349,7 +338,8 @@ mod tests {
 
     fn opened(query: &[(&str, &str)]) -> Opening {
         let query: Vec<_> = query.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        SocketIo.open(&OpenRequest { path_rest: "", query: &query }).unwrap()
+        let may_upgrade = query.iter().any(|(_, value)| value == "polling");
+        SocketIo.open(&OpenRequest { path_rest: "", query: &query, may_upgrade }).unwrap()
     }
 
     fn connected() -> State {
@@ -386,8 +376,8 @@ mod tests {
 
     #[test]
     fn each_version_has_its_own_beginning() {
-        let welcome =
-            |session| Notice::Welcome { socket_id: SocketId::new(1, 2).unwrap(), session, activity_timeout: 25 };
+        let app = App::new("a", "k", "s");
+        let welcome = |session| Notice::Welcome { socket_id: SocketId::new(1, 2).unwrap(), session, app: &app };
         let four = opened(&[("EIO", "4"), ("transport", "polling")]);
         assert_eq!(
             notice(four.state, &welcome(Some("1.0000000002x"))),
@@ -515,9 +505,6 @@ mod tests {
         let refusal = Refusal::from(Reason::NotPermitted).with_status(403);
         let refused = Notice::SubscribeRefused { channel: "private-a", refusal: &refusal, tag: &None };
         assert_eq!(notice(connected(), &refused), r#"42["subscription_error","private-a",403]"#);
-        for (id, number) in [("0", true), ("12", true), ("", false), ("007", false), ("1e3", false), ("-1", false)] {
-            assert_eq!(is_number(id), number, "{id}");
-        }
     }
 
     #[test]
@@ -525,8 +512,9 @@ mod tests {
         let goodbye = |reason: Reason| SocketIo.goodbye(&connected(), &reason.into());
         assert_eq!((&goodbye(Reason::Terminated).message[..], goodbye(Reason::Terminated).code), (&b"41"[..], 4009));
         assert_eq!((&goodbye(Reason::Draining).message[..], goodbye(Reason::Draining).code), (&b""[..], 4200));
+        let app = App::new("a", "k", "s");
         let (three, four) = (State { variant: CONNECTED, strikes: 0 }, connected());
-        assert_eq!(SocketIo.heartbeat(&three, 25), Heartbeat { ping_after: 45, dead_after: 45, always: false });
-        assert_eq!(SocketIo.heartbeat(&four, 25), Heartbeat { ping_after: 25, dead_after: 45, always: true });
+        assert_eq!(SocketIo.heartbeat(&three, &app), Heartbeat { ping_after: 45, dead_after: 45, always: false });
+        assert_eq!(SocketIo.heartbeat(&four, &app), Heartbeat { ping_after: 25, dead_after: 45, always: true });
     }
 }

@@ -196,7 +196,7 @@ impl Connection {
     }
 
     pub(crate) fn heartbeat(&self) -> Heartbeat {
-        self.dialect.heartbeat(&self.state.get(), self.app().activity_timeout)
+        self.dialect.heartbeat(&self.state.get(), &self.app())
     }
 
     /// The question whether its client lives.

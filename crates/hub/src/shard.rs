@@ -153,8 +153,8 @@ impl Shard {
 
     /// The first words, in one write with what stands before them.
     fn welcome(&mut self, connection: &Connection, session: Option<&str>, mut first: Vec<u8>, second: &str) {
-        let activity_timeout = connection.app().activity_timeout;
-        let welcome = Notice::Welcome { socket_id: connection.id, session, activity_timeout };
+        let app = connection.app();
+        let welcome = Notice::Welcome { socket_id: connection.id, session, app: &app };
         let payload = &mut self.scratch;
         payload.clear();
         connection.dialect.notice(&connection.state.get(), &welcome, payload);

@@ -109,8 +109,8 @@ impl Dialect for Words {
         out.extend_from_slice(text.as_bytes());
     }
 
-    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout + 30, always: false }
+    fn heartbeat(&self, _: &State, app: &App) -> Heartbeat {
+        Heartbeat { ping_after: app.activity_timeout, dead_after: app.activity_timeout + 30, always: false }
     }
 
     fn goodbye(&self, _: &State, refusal: &Refusal) -> Goodbye {

@@ -122,9 +122,15 @@ pub struct App {
     pub secrets: Vec<Secret>,
     /// What stands before channel names in Redis; `Some("")` means nothing.
     pub redis_prefix: Box<str>,
+    /// Other prefixes that mean the same channels: what comes with them is heard.
+    pub also_listen: Vec<Box<str>>,
     pub client_events: ClientEvents,
     /// Seconds of silence after which a connection is asked whether it lives.
     pub activity_timeout: u32,
+    /// Clients of a dialect that asks at fixed times are asked so often whether they live …
+    pub ping_interval: Duration,
+    /// … and may take so long to answer.
+    pub ping_timeout: Duration,
     pub on_gap: OnGap,
     /// Subscribers of a channel are told how many they are (Pusher's "subscription counting").
     pub subscription_count: bool,
@@ -146,8 +152,11 @@ impl App {
             key: key.into(),
             secrets: vec![Secret::new(secret)],
             redis_prefix: "".into(),
+            also_listen: Vec::new(),
             client_events: ClientEvents::default(),
             activity_timeout: 30,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
             on_gap: OnGap::default(),
             subscription_count: false,
             when_full: WhenFull::default(),

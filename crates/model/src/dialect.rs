@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::app::App;
 use crate::command::{Action, Tag};
 use crate::delivery::Broadcast;
 use crate::notice::Notice;
@@ -60,6 +61,8 @@ pub struct OpenRequest<'a> {
     pub path_rest: &'a str,
     /// Decoded, in order.
     pub query: &'a [(Cow<'a, str>, Cow<'a, str>)],
+    /// It polls, and may change to a WebSocket.
+    pub may_upgrade: bool,
 }
 
 impl OpenRequest<'_> {
@@ -130,8 +133,8 @@ pub trait Dialect: Send + Sync + 'static {
     /// Spells what all subscribers of a channel hear.
     fn broadcast(&self, encoding: Encoding, channel: &str, broadcast: &Broadcast, out: &mut Vec<u8>);
 
-    /// `activity_timeout`: the app's, in seconds.
-    fn heartbeat(&self, state: &State, activity_timeout: u32) -> Heartbeat;
+    /// By the app's times.
+    fn heartbeat(&self, state: &State, app: &App) -> Heartbeat;
 
     /// Spells the question whether the client lives. Nothing: the link has one of its own.
     fn beat(&self, _state: &State, _out: &mut Vec<u8>) {}

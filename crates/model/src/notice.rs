@@ -1,5 +1,6 @@
 //! What one client is told.
 
+use crate::app::App;
 use crate::channel::ChannelName;
 use crate::command::Tag;
 use crate::member::{Roster, UserId};
@@ -14,7 +15,7 @@ pub enum Notice<'a> {
         socket_id: SocketId,
         /// By what a client that polls is found again: its id with a secret.
         session: Option<&'a str>,
-        activity_timeout: u32,
+        app: &'a App,
     },
     /// Its own id, which the client asked for.
     Introduced {

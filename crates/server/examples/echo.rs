@@ -143,8 +143,8 @@ impl Dialect for Echo {
 
     fn broadcast(&self, _encoding: Encoding, _channel: &str, _broadcast: &Broadcast, _out: &mut Vec<u8>) {}
 
-    fn heartbeat(&self, _: &State, activity_timeout: u32) -> Heartbeat {
-        Heartbeat { ping_after: activity_timeout, dead_after: activity_timeout, always: false }
+    fn heartbeat(&self, _: &State, app: &App) -> Heartbeat {
+        Heartbeat { ping_after: app.activity_timeout, dead_after: app.activity_timeout, always: false }
     }
 
     fn goodbye(&self, _state: &State, refusal: &Refusal) -> Goodbye {

@@ -23,8 +23,11 @@ pub(crate) enum Command {
     Listen(Listen),
     Health(Health),
     Probe(Probe),
+    Doctor(Doctor),
     CheckConfig,
     PrintConfig(PrintConfig),
+    /// A word of laravel-echo-server: what to do here instead.
+    Elsewhere(&'static str),
 }
 
 /// Reads the command line. Ends the process for `--help`, `--version` and words that make no sense (exit code 2).
@@ -33,7 +36,12 @@ pub(crate) fn read() -> Invocation {
 }
 
 fn invocation(cli: Cli) -> Invocation {
-    let mut flags = Flags { file: cli.config, values: cli.overrides.values() };
+    let mut flags = Flags {
+        file: cli.config,
+        env_file: cli.env_file,
+        echo_server: cli.laravel_echo_server,
+        values: cli.overrides.values(),
+    };
     let command = match cli.command {
         None => Command::Serve,
         Some(Sub::Serve(overrides)) => {
@@ -52,9 +60,26 @@ fn invocation(cli: Cli) -> Invocation {
         Some(Sub::Listen(listen)) => Command::Listen(listen),
         Some(Sub::Health(health)) => Command::Health(health),
         Some(Sub::Probe(probe)) => Command::Probe(probe),
+        Some(Sub::Doctor(doctor)) => {
+            flags.values.extend(doctor.overrides.values());
+            Command::Doctor(doctor)
+        }
+        Some(Sub::Init(_)) => Command::Elsewhere(INIT),
+        Some(Sub::Start(_)) => Command::Elsewhere(START),
+        Some(Sub::Stop(_)) => Command::Elsewhere(STOP),
+        Some(Sub::ClientAdd(_) | Sub::ClientRemove(_)) => Command::Elsewhere(CLIENTS),
     };
     Invocation { flags, command }
 }
+
+const INIT: &str = "there is no `init`: `fanfare print-config --defaults > fanfare.toml` writes a file to change, and \
+                    laravel-echo-server.json is read as it is: fanfare --laravel-echo-server laravel-echo-server.json";
+const START: &str = "there is no `start`: `fanfare` alone runs a node, in the foreground; with the old settings: fanfare \
+                     --laravel-echo-server laravel-echo-server.json";
+const STOP: &str = "there is no `stop`: end a node by SIGTERM, which closes its connections little by little: systemctl stop, \
+                    docker stop, or kill with its number";
+const CLIENTS: &str = "there are no `client:` commands: write ids and keys in the settings, echo_clients = [\"APPID:KEY\"] \
+                       below [apps.main], or in laravel-echo-server.json; they are read again while the node runs";
 
 /// A WebSocket pub/sub cluster that joins over Redis and speaks Pusher
 #[derive(Parser, Debug)]
@@ -66,17 +91,27 @@ fn invocation(cli: Cli) -> Invocation {
 Examples:
   fanfare                                       a node by itself, on 127.0.0.1:8080
   fanfare --redis-url redis://127.0.0.1:6379    a node of a cluster
+  fanfare --env-file /srv/shop/.env             a node for a Laravel application
   fanfare publish orders shipped '{\"id\":7}'     say something to whoever listens to `orders`
   fanfare listen orders                         hear it
+  fanfare doctor --config fanfare.toml          find what is wrong between Laravel, Redis and nodes
   fanfare check-config --config fanfare.toml    tell all that is wrong with a file
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 cannot reach the other side,
             4 refused by the other side"
 )]
 struct Cli {
-    /// Read settings from this file; else ./fanfare.toml is read if it is there
+    /// Read settings from this file [default: ./fanfare.toml, if there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Read Laravel's own .env too; the settings file wins over it
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+
+    /// Read laravel-echo-server.json too; all others win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    laravel_echo_server: Option<PathBuf>,
 
     #[command(flatten)]
     overrides: Overrides,
@@ -102,15 +137,36 @@ once. A second signal ends the process.")]
     Listen(Listen),
     Health(Health),
     Probe(Probe),
+    Doctor(Doctor),
     /// Read all settings and tell what is wrong; starts nothing
     #[command(after_help = "\
 Examples:
   fanfare check-config
   fanfare check-config --config new.toml && mv new.toml fanfare.toml
+  fanfare check-config --env-file .env          also tell what is understood of Laravel's .env
 
 Exit codes: 0 a node would start (warnings are told), 2 it would not")]
     CheckConfig(Overrides),
     PrintConfig(PrintConfig),
+
+    // Words that hands are used to.
+    #[command(hide = true)]
+    Init(Words),
+    #[command(hide = true)]
+    Start(Words),
+    #[command(hide = true)]
+    Stop(Words),
+    #[command(hide = true, name = "client:add")]
+    ClientAdd(Words),
+    #[command(hide = true, name = "client:remove")]
+    ClientRemove(Words),
+}
+
+/// Whatever stands behind a word that is only answered.
+#[derive(Args, Debug)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<String>,
 }
 
 /// The settings that have a flag. All are text here: the settings check them.
@@ -128,7 +184,7 @@ struct Overrides {
     #[arg(long, value_name = "N", help_heading = "Settings")]
     workers: Option<String>,
 
-    /// What joins the nodes; `ps` shows it, FANFARE_REDIS__URL it does not
+    /// What joins the nodes; `ps` shows it, unlike FANFARE_REDIS__URL
     #[arg(long, value_name = "URL", help_heading = "Settings")]
     redis_url: Option<String>,
 
@@ -136,7 +192,7 @@ struct Overrides {
     #[arg(long, value_name = "FORMAT", help_heading = "Settings")]
     log_format: Option<String>,
 
-    /// error, warn, info, debug, trace, or info,hub=debug [default: info]
+    /// error, warn, info, debug, trace, info,hub=debug [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = "Settings")]
     log_level: Option<String>,
 }
@@ -185,20 +241,21 @@ pub(crate) struct Publish {
     #[arg(required_unless_present = "lines", conflicts_with = "lines")]
     pub event: Option<String>,
 
-    /// JSON, or else any text; `-`: standard input; `@FILE`: a file [default: {}]
+    /// JSON or text; `-`: standard input; `@FILE`: a file [default: {}]
     #[arg(conflicts_with = "lines", allow_negative_numbers = true)]
     pub data: Option<String>,
 
-    /// Publish each line of standard input: JSON with channel, event, data
+    /// Publish each line of input: JSON with channel, event, data
     #[arg(long)]
     pub lines: bool,
 
-    /// http://host:port or https://host of a node, or redis://host:port to publish
-    /// past the nodes; without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port
+    /// to publish past the nodes; without it: the node at
+    /// `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
 }
@@ -233,7 +290,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
 }
@@ -255,7 +312,7 @@ pub(crate) struct Health {
     #[arg(long)]
     pub live: bool,
 
-    /// http://host:port of an admin port [default: that of the settings]
+    /// http://host:port of an admin port [default: of the settings]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
 }
@@ -277,18 +334,58 @@ authority; the certificate of `tls.certificate_file` itself is trusted under any
 
 Exit codes: 0 heard, 1 not heard, 2 wrong usage or settings, 3 cannot reach, 4 refused")]
 pub(crate) struct Probe {
-    /// http://host:port or https://host of a node, or redis://host:port to publish
-    /// past the nodes; without it: the node at `server.listen` of the settings
+    /// http://host:port or https://host of a node, or redis://host:port
+    /// to publish past the nodes; without it: the node at
+    /// `server.listen` of the settings
     #[arg(long, value_name = "URL", verbatim_doc_comment)]
     pub to: Option<String>,
 
-    /// http://host:port or https://host of the node to listen at [default: the same]
+    /// The node that listens, as for --to [default: the same]
     #[arg(long, value_name = "URL")]
     pub hear: Option<String>,
 
-    /// The app, by the name of its table or by its id [default: the first]
+    /// The app, by its table's name or by its id [default: the first]
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
+}
+
+/// Find what is wrong between Laravel, Redis and nodes, and which line to change
+///
+/// Reads the settings as a node does and changes nothing. One line a finding: ok, note, BAD, or skip
+/// where it needs what is bad.
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  fanfare doctor
+  fanfare doctor --config /etc/fanfare.toml --public wss://ws.shop.example
+  fanfare doctor --watch 60          have Laravel broadcast something meanwhile
+  fanfare doctor --watch 0           do not wait for events
+  fanfare doctor --redis-url redis://:PASSWORD@10.0.0.9 --node http://10.0.0.7:8080
+  fanfare doctor --json | jq 'select(.verdict == \"bad\")'
+
+Exit codes: 0 nothing is bad, 1 something is, 2 wrong usage or settings"
+)]
+pub(crate) struct Doctor {
+    /// How long to watch what is published in Redis; 0: do not
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub watch: u64,
+
+    /// http://host:port or https://host of a node [default: that of the settings]
+    #[arg(long, value_name = "URL")]
+    pub node: Option<String>,
+
+    /// wss://host or ws://host that browsers use, through the proxy
+    #[arg(long, value_name = "URL")]
+    pub public: Option<String>,
+
+    /// Print one JSON object a finding: check, verdict, text, change
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 /// Print the settings in force, each with where it came from; secrets are masked
@@ -327,7 +424,8 @@ mod tests {
     fn every_help_is_narrow_and_ends_with_examples() {
         let mut top = Cli::command();
         top.build();
-        let mut all: Vec<clap::Command> = top.get_subcommands().cloned().collect();
+        let mut all: Vec<clap::Command> =
+            top.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
         all.push(top);
         for mut command in all {
             let help = command.render_long_help().to_string() + &command.render_help().to_string();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use model::{App, Apps};
+use model::{App, Apps, Secret};
 
 use crate::settings::NamedApp;
 
@@ -11,14 +11,27 @@ use crate::settings::NamedApp;
 pub(crate) struct Served {
     pub(crate) apps: Apps,
     by_id: HashMap<Arc<str>, Arc<NamedApp>>,
+    /// By the id that a user of laravel-echo-server's HTTP API calls it.
+    by_echo_id: HashMap<Box<str>, (Arc<NamedApp>, Secret)>,
 }
 
 impl Served {
     pub(crate) fn new(apps: &[NamedApp]) -> Self {
+        let named: Vec<Arc<NamedApp>> = apps.iter().cloned().map(Arc::new).collect();
+        let keys = |app: &Arc<NamedApp>| {
+            let app = app.clone();
+            app.echo_clients.clone().into_iter().map(move |(id, key)| (id, (app.clone(), key)))
+        };
         Self {
             apps: Apps::new(apps.iter().map(|named| named.app.clone())),
-            by_id: apps.iter().map(|named| (named.app.id.clone(), Arc::new(named.clone()))).collect(),
+            by_echo_id: named.iter().flat_map(keys).collect(),
+            by_id: named.into_iter().map(|named| (named.app.id.clone(), named)).collect(),
         }
+    }
+
+    /// The app that this id of laravel-echo-server's means, and the key that goes with it.
+    pub(crate) fn echo_client(&self, id: &str) -> Option<&(Arc<NamedApp>, Secret)> {
+        self.by_echo_id.get(id)
     }
 
     /// What the settings say of an app beside the app itself.

@@ -64,6 +64,8 @@ pub(crate) struct Door {
     pub(crate) patience: Duration,
     pub(crate) frame_bytes: usize,
     pub(crate) engine_io: EngineIo,
+    /// What stands before every path; empty: nothing.
+    pub(crate) path_prefix: String,
     /// Where the first bytes of plain sockets are read.
     pub(crate) head: RefCell<Box<[u8; FIRST_BYTES]>>,
 }
@@ -139,6 +141,8 @@ struct Asked<'a> {
     query: &'a str,
     origin: Option<&'a [u8]>,
     host: Option<&'a [u8]>,
+    /// The client polls, and may change to a WebSocket.
+    may_upgrade: bool,
 }
 
 impl Door {
@@ -160,7 +164,7 @@ impl Door {
             return Box::pin(self.http(stream, Vec::new(), peer, handshake, deadline)).await;
         }
         let mut sink = Sink::Plain(stream);
-        let read = timeout_at(deadline, poll_fn(|cx| self.read_first(&mut sink, cx))).await.ok()?.ok()?;
+        let read = timeout_at(deadline, poll_fn(|cx| self.read_first(&mut sink, peer, cx))).await.ok()?.ok()?;
         // Unreachable otherwise: it was made just above.
         let Sink::Plain(stream) = sink else { return None };
         let read = match read {
@@ -174,7 +178,7 @@ impl Door {
     }
 
     /// The first bytes of a plain socket, and the upgrade if they are one.
-    fn read_first(&self, sink: &mut Sink, cx: &mut Context<'_>) -> Poll<io::Result<First>> {
+    fn read_first(&self, sink: &mut Sink, peer: IpAddr, cx: &mut Context<'_>) -> Poll<io::Result<First>> {
         // Shared by all: nothing awaits while it is borrowed.
         let mut buffer = self.head.borrow_mut();
         let n = loop {
@@ -187,15 +191,33 @@ impl Door {
             }
         };
         let bytes = &buffer[..n];
-        let upgrade = upgrade::read(bytes).and_then(|head| Some((dialect_at(head.path)?, head)));
-        Poll::Ready(Ok(match upgrade {
-            Some(((dialect, rest), head)) => {
-                let asked = Asked { dialect, rest, query: head.query, origin: head.origin, host: head.host };
-                let read = bytes[head.rest.clone()].to_vec();
-                First::Upgrade { answer: head.answer(), upgrade: self.admit(&asked), read }
-            }
-            None => First::Other(bytes.to_vec()),
-        }))
+        let first = upgrade::read(bytes).and_then(|head| self.upgrade_at_once(&head, bytes, peer));
+        Poll::Ready(Ok(first.unwrap_or_else(|| First::Other(bytes.to_vec()))))
+    }
+
+    /// The answer to an ordinary upgrade, where one of the dialects lives at its path. `bytes`: all that was read.
+    fn upgrade_at_once(&self, head: &upgrade::Head<'_>, bytes: &[u8], peer: IpAddr) -> Option<First> {
+        let path = self.below_prefix(head.path)?;
+        let (dialect, rest) = match dialect_at(path) {
+            Some(found) => found,
+            // Of a session that is there, and a "no", HTTP has more to say.
+            None if self.engine_io.is_new_socket(path, head.query) => (SOCKET_IO, ""),
+            None => return None,
+        };
+        let (query, origin, host) = (head.query, head.origin, head.host);
+        let mut upgrade = self.admit(&Asked { dialect, rest, query, origin, host, may_upgrade: false });
+        if dialect == SOCKET_IO {
+            let Upgrade::Open { app, credentials, .. } = &mut upgrade else { return None };
+            let named = self.directory.now().named(app).cloned();
+            let shown = named.and_then(|app| self.gateway.credentials(&app, &upgrade::headers(bytes), peer));
+            *credentials = shown.map(Into::into);
+        }
+        Some(First::Upgrade { answer: head.answer(), upgrade, read: bytes[head.rest.clone()].to_vec() })
+    }
+
+    /// The path without what stands before every one. `None`: that is not there.
+    fn below_prefix<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&*self.path_prefix).filter(|rest| rest.starts_with('/'))
     }
 
     /// Serves HTTP until the socket is closed or has become a WebSocket. `read`: what has come already.
@@ -294,10 +316,14 @@ impl Door {
 
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: IpAddr,
         upgrade: &RefCell<Option<Upgrade>>,
     ) -> Result<Answer, Infallible> {
+        if !self.path_prefix.is_empty() && !self.take_prefix(&mut request) {
+            let words = format!("There is nothing here: all paths begin with {}\n", self.path_prefix);
+            return Ok(text(StatusCode::NOT_FOUND, &words));
+        }
         let path = request.uri().path();
         let mut answer = match dialect_at(path) {
             Some((dialect, rest)) => self.upgrade(&request, dialect, rest, upgrade),
@@ -335,7 +361,8 @@ impl Door {
             Ok(answer) => {
                 let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
                 let query = request.uri().query().unwrap_or_default();
-                let asked = Asked { dialect, rest, query, origin: header(ORIGIN), host: header(HOST) };
+                let (origin, host) = (header(ORIGIN), header(HOST));
+                let asked = Asked { dialect, rest, query, origin, host, may_upgrade: false };
                 *upgrade.borrow_mut() = Some(self.admit(&asked));
                 answer
             }
@@ -345,6 +372,16 @@ impl Door {
                 answer
             }
         }
+    }
+
+    /// Takes what stands before every path off a request. False: it is not there.
+    fn take_prefix(&self, request: &mut Request<Incoming>) -> bool {
+        let Some(path) = self.below_prefix(request.uri().path()) else { return false };
+        let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+        // A part of what was a target is one too.
+        let Ok(target) = format!("{path}{query}").parse() else { return false };
+        *request.uri_mut() = target;
+        true
     }
 
     /// Answers a request of Engine.IO, and lets the page that made it read the answer.
@@ -398,7 +435,7 @@ impl Door {
                 Some(session) => Upgrade::Join(session),
                 None => return Fault::UnknownSession.answer(""),
             },
-            None => match self.engine_admit(request) {
+            None => match self.engine_admit(request, false) {
                 Ok(Upgrade::Open { app, dialect, opening, .. }) => {
                     Upgrade::Open { app, dialect, opening, credentials: credentials.map(Into::into) }
                 }
@@ -425,7 +462,7 @@ impl Door {
         if request.method() != Method::GET {
             return Fault::BadHandshakeMethod.answer("");
         }
-        match self.engine_admit(request) {
+        match self.engine_admit(request, self.engine_io.websocket) {
             Ok(Upgrade::Open { app, dialect, opening, .. }) => {
                 let worker = self.worker.clone();
                 self.engine_io.begin(Beginning { worker, app, dialect, opening, framing, credentials }).await
@@ -436,10 +473,11 @@ impl Door {
     }
 
     /// As [`Self::admit`]; here a "no" is an answer of HTTP.
-    fn engine_admit(&self, request: &Request<Incoming>) -> Result<Upgrade, Box<str>> {
+    fn engine_admit(&self, request: &Request<Incoming>, may_upgrade: bool) -> Result<Upgrade, Box<str>> {
         let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
         let query = request.uri().query().unwrap_or_default();
-        match self.admit(&Asked { dialect: SOCKET_IO, rest: "", query, origin: header(ORIGIN), host: header(HOST) }) {
+        let (origin, host) = (header(ORIGIN), header(HOST));
+        match self.admit(&Asked { dialect: SOCKET_IO, rest: "", query, origin, host, may_upgrade }) {
             Upgrade::TurnAway { goodbye, reason } => {
                 self.metrics.rejected(reason);
                 Err(goodbye.reason)
@@ -457,10 +495,11 @@ impl Door {
             goodbye: dialect.goodbye(&state, &refusal),
             reason: refusal.reason.row().label,
         };
-        let opening = match dialect.open(&OpenRequest { path_rest: asked.rest, query: &query }) {
-            Ok(opening) => opening,
-            Err((refusal, state)) => return turn_away(refusal, state),
-        };
+        let opening =
+            match dialect.open(&OpenRequest { path_rest: asked.rest, query: &query, may_upgrade: asked.may_upgrade }) {
+                Ok(opening) => opening,
+                Err((refusal, state)) => return turn_away(refusal, state),
+            };
         let served = self.directory.now();
         let app = match &opening.app_key {
             Some(key) => served.apps.by_key(key),

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use backplane::{AppSettings, Cluster, Workers, local};
+use bytes::Bytes;
 use dialects::DIALECTS;
 use hub::{Hub, Worker};
-use model::socket_id;
+use model::{Secret, socket_id};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -54,6 +55,8 @@ struct Node {
     places: Arc<Places>,
     rate: Arc<Rate>,
     sessions: Arc<Sessions>,
+    /// `socket.io.js`.
+    client_library: Option<Bytes>,
     began: Instant,
 }
 
@@ -74,6 +77,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
     let metrics = Arc::new(Metrics::new(&directory.now().apps));
     let gateway = Arc::new(Gateway::new(&settings, directory.clone(), metrics.clone()));
     let draining = Arc::new(AtomicBool::new(false));
+    let client_library = read_client(&settings)?;
     let (in_flight, places, rate, sessions) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
     let node = Arc::new(Node {
         settings,
@@ -88,6 +92,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
         places,
         rate,
         sessions,
+        client_library,
         began,
     });
     let workers = (0..node.hub.count()).map(|number| start_worker(&node, number)).collect::<Result<Vec<_>>>()?;
@@ -124,6 +129,13 @@ fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
     listen::bind(address).with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
+/// The library that old pages load from the server.
+fn read_client(settings: &Settings) -> Result<Option<Bytes>> {
+    let Some(path) = &settings.socket_io.client_file else { return Ok(None) };
+    let read = std::fs::read(path).with_context(|| format!("socket_io.client_file: {} cannot be read", path.display()));
+    Ok(Some(read?.into()))
+}
+
 fn runtime() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
 }
@@ -154,9 +166,16 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
         let local = local::Settings { linger: settings.redis.linger, apps: known_apps(settings), ..Default::default() };
         return Ok(local::start(local, workers));
     };
+    let settings = redis_settings(settings, url.clone());
+    let handle = start_backplane_thread()?;
+    backplane::redis::start(settings, workers, handle).context("redis.url")
+}
+
+/// What the backplane is told about Redis.
+pub(crate) fn redis_settings(settings: &Settings, url: Secret) -> backplane::redis::Settings {
     let redis = &settings.redis;
-    let settings = backplane::redis::Settings {
-        url: url.clone(),
+    backplane::redis::Settings {
+        url,
         url_file: redis.url_file.clone(),
         tls: backplane::redis::TlsFiles {
             ca: redis.ca_file.clone(),
@@ -175,9 +194,7 @@ fn start_backplane(settings: &Settings, workers: Arc<Hub>) -> Result<Arc<dyn Clu
         presence_heartbeat: settings.presence.heartbeat,
         presence_dead_after: settings.presence.dead_after,
         ..Default::default()
-    };
-    let handle = start_backplane_thread()?;
-    backplane::redis::start(settings, workers, handle).context("redis.url")
+    }
 }
 
 fn known_apps(settings: &Settings) -> Vec<AppSettings> {
@@ -245,6 +262,8 @@ impl Node {
             body_bytes: self.settings.limits.http_body_bytes,
             places: self.places.clone(),
             rate: self.rate.clone(),
+            hub: self.hub.clone(),
+            began: self.began,
         };
         Door {
             worker,
@@ -259,17 +278,20 @@ impl Node {
             patience: self.settings.limits.handshake,
             frame_bytes: self.settings.limits.frame_bytes,
             engine_io: self.engine_io(),
+            path_prefix: self.settings.server.path_prefix.clone(),
             head: RefCell::new(Box::new([0; FIRST_BYTES])),
         }
     }
 
     fn engine_io(&self) -> EngineIo {
-        let limits = &self.settings.limits;
+        let (limits, socket_io) = (&self.settings.limits, &self.settings.socket_io);
         EngineIo {
             sessions: self.sessions.clone(),
-            polling: true,
-            client: None,
-            body_bytes: limits.http_body_bytes,
+            path: socket_io.path.clone(),
+            polling: socket_io.polling,
+            websocket: socket_io.websocket,
+            client: self.client_library.clone(),
+            body_bytes: socket_io.body_bytes,
             frame_bytes: limits.frame_bytes,
         }
     }

@@ -66,6 +66,12 @@ impl Pattern {
     }
 }
 
+/// The host of a page's address or origin, in lower case.
+pub(crate) fn host(page: &str) -> String {
+    let authority = page.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
+    host_and_port(authority).0.to_lowercase()
+}
+
 fn host_and_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),

@@ -22,7 +22,7 @@ pub(crate) struct Reload {
     /// The last reading that was taken.
     taken: Settings,
     /// Every app that was ever served, with what stands before its channels. Those that are gone may still be heard of.
-    prefixes: HashMap<Arc<str>, Box<str>>,
+    prefixes: HashMap<Arc<str>, Vec<Box<str>>>,
     judged: Snapshot,
     /// What was wrong with the last reading, if it was wrong.
     told: Option<Problems>,
@@ -98,12 +98,16 @@ impl Reload {
 
     fn remember(&mut self) {
         for named in &self.taken.apps {
-            self.prefixes.insert(named.app.id.clone(), named.app.redis_prefix.clone());
+            self.prefixes.insert(named.app.id.clone(), prefixes(&named.app));
         }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let paths = self.flags.file.iter().cloned().chain(self.taken.values.secret_files());
+        let paths = [&self.flags.file, &self.flags.env_file, &self.flags.echo_server]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .chain(self.taken.values.secret_files());
         let read = |path: PathBuf| {
             let content = std::fs::read(&path).map_err(|error| error.kind());
             (path, content)
@@ -130,7 +134,7 @@ impl Reload {
                 let key = format!("apps.{}.{key}", named.name);
                 found.push(Problem::new(settings.values.source(&key).place(), &key, text));
             };
-            let (id, prefix) = (&named.app.id, &named.app.redis_prefix);
+            let (id, prefixes) = (&named.app.id, prefixes(&named.app));
             if let Some(before) = self.taken.apps.iter().find(|app| app.name == named.name)
                 && before.app.id != *id
             {
@@ -138,16 +142,24 @@ impl Reload {
                 continue;
             }
             match self.prefixes.get(id) {
-                Some(before) if before != prefix => {
-                    problem("redis_prefix", format!("is {prefix:?} and was {before:?} for this app; {RESTART}"));
+                Some(before) if before[0] != prefixes[0] => {
+                    let (now, before) = (&prefixes[0], &before[0]);
+                    problem("redis_prefix", format!("is {now:?} and was {before:?} for this app; {RESTART}"));
+                }
+                Some(before) if *before != prefixes => {
+                    problem("also_listen", format!("is not as it was for this app; {RESTART}"));
                 }
                 Some(_) => {}
                 None => {
                     // Those that stay were checked with the rest of the settings.
-                    let begins_alike = |other: &str| other.starts_with(&**prefix) || prefix.starts_with(other);
+                    let alike = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+                    let begins_alike = |others: &[Box<str>]| {
+                        others.iter().any(|other| prefixes.iter().any(|prefix| alike(prefix, other)))
+                    };
                     let gone = |id: &str| settings.apps.iter().all(|app| *app.app.id != *id);
                     let clash = self.prefixes.iter().find(|(id, other)| gone(id) && begins_alike(other));
                     if let Some((other, _)) = clash {
+                        let prefix = &prefixes[0];
                         let text =
                             format!("{prefix:?} begins like that of app {other}, which was served before; {RESTART}");
                         problem("redis_prefix", text);
@@ -157,4 +169,9 @@ impl Reload {
         }
         found
     }
+}
+
+/// All that stands before an app's channels, the one of its settings first.
+fn prefixes(app: &model::App) -> Vec<Box<str>> {
+    std::iter::once(&app.redis_prefix).chain(&app.also_listen).cloned().collect()
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Heads with more headers than this go to hyper.
@@ -65,6 +66,22 @@ impl Head<'_> {
     }
 }
 
+/// All headers of a head that was read, for the few who look at more of them.
+pub(crate) fn headers(bytes: &[u8]) -> HeaderMap {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    // It was read before.
+    let _ = request.parse(bytes);
+    let pair = |header: &httparse::Header<'_>| {
+        Some((HeaderName::from_bytes(header.name.as_bytes()).ok()?, HeaderValue::from_bytes(header.value).ok()?))
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in request.headers.iter().filter_map(pair) {
+        map.append(name, value);
+    }
+    map
+}
+
 /// `keep-alive, Upgrade` as much as `Upgrade`.
 fn names_upgrade(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
@@ -91,6 +108,7 @@ mod tests {
         assert_eq!((head.path, head.query), ("/app/key", "protocol=7"));
         assert_eq!((head.origin, head.host), (Some(&b"https://shop.test"[..]), Some(&b"ws.test"[..])));
         assert_eq!(&bytes[head.rest.clone()], b"\x81\x80....");
+        assert_eq!(headers(&bytes)["sec-websocket-extensions"], "permessage-deflate");
         let answer = String::from_utf8(head.answer()).unwrap();
         // The key and its answer are the example of RFC 6455, 1.3.
         assert!(answer.ends_with("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"), "{answer}");

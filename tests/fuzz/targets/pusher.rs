@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let url = String::from_utf8_lossy(lines.next().unwrap_or_default());
     let (key, query) = url.split_once('?').unwrap_or((&url, ""));
     let query: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
-    let mut state = match dialect.open(&OpenRequest { path_rest: key, query: &query }) {
+    let mut state = match dialect.open(&OpenRequest { path_rest: key, query: &query, may_upgrade: false }) {
         Ok(opening) => {
             assert_eq!(opening.app_key.as_deref(), Some(key));
             opening.state

@@ -5,7 +5,7 @@
 //! TCP held first, in its own time; what the new one brings behind the marker waits here until then. The order of the two
 //! does not matter. A late link that never brings the marker is the supervisor's to give up.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushKind, RedisError, Value};
@@ -75,7 +75,10 @@ impl Handover {
     ) -> Self {
         // No other node has our probe's topic, so a number of ours is unique on it. It must not read as a probe.
         let marker = format!("marker {}", link.generation);
-        let (names, asked) = asked.into_iter().unzip();
+        let (names, mut asked): (Vec<_>, Vec<TopicId>) = asked.into_iter().unzip();
+        // A topic of several names is one topic.
+        let mut seen = HashSet::new();
+        asked.retain(|id| seen.insert(*id));
         let subscribing = subscribe(link.subscriber.clone(), names, probe.to_owned(), marker.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {

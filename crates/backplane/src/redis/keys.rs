@@ -3,6 +3,7 @@
 //! Invariant: no channel of a client resolves to a name in our namespace or to Redis's own `__key…` topics.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use model::{Access, ChannelKey, ChannelName, HistoryDepth, WebhookKind};
@@ -37,11 +38,36 @@ impl Topic {
     }
 }
 
+/// What may stand before an app's channel names: one prefix, or several that mean the same channels.
+///
+/// Every node listens to all of them, so what is published with any of them is heard once by each.
+struct Spellings {
+    /// Never empty.
+    prefixes: Vec<Box<str>>,
+    /// The one to publish with: the first, until another has brought an event, which somebody else must have published.
+    carries: AtomicUsize,
+    /// A bit for each that has brought an event.
+    brought: AtomicUsize,
+}
+
+impl Spellings {
+    fn of(app: &AppSettings) -> Self {
+        Self {
+            prefixes: app.prefixes().map(Into::into).collect(),
+            carries: AtomicUsize::new(0),
+            brought: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// The most spellings of one app; more are not listened to.
+const SPELLINGS_MAX: usize = 8;
+
 pub(super) struct Keys {
     namespace: Box<str>,
     apps: RwLock<HashMap<Arc<str>, AppSettings>>,
     /// Those of apps that are gone included: their topics must still be left.
-    prefixes: RwLock<HashMap<Arc<str>, Box<str>>>,
+    spellings: RwLock<HashMap<Arc<str>, Spellings>>,
     /// Of this process, in probes and incarnations. Random: a host name may come back before its ghost is reaped.
     pub node: Box<str>,
 }
@@ -51,7 +77,7 @@ impl Keys {
         let keys = Self {
             namespace: settings.namespace.clone(),
             apps: RwLock::default(),
-            prefixes: RwLock::default(),
+            spellings: RwLock::default(),
             node: node.into(),
         };
         keys.set_apps(settings.apps.clone());
@@ -60,11 +86,11 @@ impl Keys {
 
     /// The apps are these. One that was ever here keeps its prefix: topics of that name are subscribed to.
     pub(super) fn set_apps(&self, apps: Vec<AppSettings>) {
-        let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut spellings = self.spellings.write().unwrap_or_else(PoisonError::into_inner);
         for app in &apps {
-            prefixes.entry(app.id.clone()).or_insert_with(|| app.prefix.clone());
+            spellings.entry(app.id.clone()).or_insert_with(|| Spellings::of(app));
         }
-        drop(prefixes);
+        drop(spellings);
         let mut known = self.apps.write().unwrap_or_else(PoisonError::into_inner);
         *known = apps.into_iter().map(|app| (app.id.clone(), app)).collect();
     }
@@ -101,11 +127,33 @@ impl Keys {
         format!("{}:wh:{}", self.store(), encoded(app))
     }
 
-    /// The topics of a channel: one on a single server.
-    pub(super) fn topics(&self, channel: &ChannelKey) -> Result<[Topic; 1], NoTopic> {
-        let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
-        let prefix = prefixes.get(&channel.app).ok_or(NoTopic::UnknownApp)?;
-        Ok([Topic::new(&self.namespace, prefix, &channel.name)?])
+    /// The topics of a channel, one for each spelling of its app's prefix. Never empty.
+    pub(super) fn topics(&self, channel: &ChannelKey) -> Result<Vec<Topic>, NoTopic> {
+        let spellings = self.spellings.read().unwrap_or_else(PoisonError::into_inner);
+        let prefixes = &spellings.get(&channel.app).ok_or(NoTopic::UnknownApp)?.prefixes;
+        let prefixes = prefixes.iter().take(SPELLINGS_MAX);
+        prefixes.map(|prefix| Topic::new(&self.namespace, prefix, &channel.name)).collect()
+    }
+
+    /// The topic to publish to: of several, one that others publish to as well.
+    pub(super) fn topic(&self, channel: &ChannelKey) -> Result<Topic, NoTopic> {
+        let spellings = self.spellings.read().unwrap_or_else(PoisonError::into_inner);
+        let spellings = spellings.get(&channel.app).ok_or(NoTopic::UnknownApp)?;
+        let prefix = &spellings.prefixes[spellings.carries.load(Ordering::Relaxed)];
+        Topic::new(&self.namespace, prefix, &channel.name)
+    }
+
+    /// The app's events come with the prefix of this number. The prefix where that is new, for the operator.
+    ///
+    /// The first one proves nothing by itself, as nodes publish with it too; another one does, and nodes follow.
+    pub(super) fn note_spelling(&self, app: &str, number: usize) -> Option<Box<str>> {
+        let spellings = self.spellings.read().unwrap_or_else(PoisonError::into_inner);
+        let spellings = spellings.get(app)?;
+        if spellings.brought.fetch_or(1 << number, Ordering::Relaxed) & (1 << number) != 0 {
+            return None;
+        }
+        spellings.carries.fetch_max(number, Ordering::Relaxed);
+        spellings.prefixes.get(number).cloned()
     }
 
     pub(super) fn probe(&self) -> String {
@@ -186,7 +234,8 @@ mod tests {
         let keys = Keys::new(&Settings { apps, ..Settings::default() }, "node");
         let check = |app: &str, name: &str, expected: Result<&str, NoTopic>| {
             let topic = keys.topics(&key(app, name));
-            assert_eq!(topic.as_ref().map(|[topic]| topic.as_str()).map_err(|e| *e), expected, "{app} {name}");
+            assert_eq!(topic.as_ref().map(|topics| topics[0].as_str()).map_err(|e| *e), expected, "{app} {name}");
+            assert_eq!(keys.topic(&key(app, name)).as_ref().map(Topic::as_str).map_err(|e| *e), expected);
         };
         check("l", "private-x", Ok("l_private-x"));
         check("l", "ff:x", Ok("l_ff:x"));
@@ -195,6 +244,24 @@ mod tests {
         check("none", "__keyspace@0__:x", Err(NoTopic::Reserved));
         check("f", "f:probe:node", Err(NoTopic::Reserved));
         check("gone", "orders", Err(NoTopic::UnknownApp));
+    }
+
+    #[test]
+    fn of_several_spellings_the_one_that_others_use_is_published_to() {
+        let app = AppSettings {
+            prefix: "a_".into(),
+            also_listen: vec!["a-".into()],
+            ..AppSettings::of(&model::App::new("a", "key", "secret"))
+        };
+        let keys = Keys::new(&Settings { apps: vec![app], ..Settings::default() }, "node");
+        let news = key("a", "news");
+        let all: Vec<String> = keys.topics(&news).unwrap().iter().map(|topic| topic.as_str().to_owned()).collect();
+        assert_eq!(all, ["a_news", "a-news"]);
+        let publishes = || keys.topic(&news).unwrap().as_str().to_owned();
+        assert_eq!((publishes(), keys.note_spelling("a", 0)), ("a_news".to_owned(), Some("a_".into())));
+        assert_eq!((publishes(), keys.note_spelling("a", 1)), ("a_news".to_owned(), Some("a-".into())));
+        assert_eq!((publishes(), keys.note_spelling("a", 1)), ("a-news".to_owned(), None));
+        assert_eq!((keys.note_spelling("a", 0), publishes()), (None, "a-news".to_owned()));
     }
 
     #[test]

@@ -96,7 +96,7 @@ struct Held {
 
 /// Why there is no link, in words that hold no secret: the crate's errors name the cause and never the password.
 pub(super) struct Failure {
-    text: String,
+    pub text: String,
     /// The server is there and refuses the user or the password.
     login: bool,
 }

@@ -8,11 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{Broadcast, Reason};
+use model::{Broadcast, Event, Reason};
 use redis::{PushKind, Value};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::Tally;
 use super::errands::{self, Errand, millis};
@@ -49,6 +49,17 @@ struct Live {
     skips_to: Option<String>,
 }
 
+/// A name that is subscribed to, or asked for.
+#[derive(Clone, Copy)]
+struct Name {
+    id: TopicId,
+    /// Which of its topic's names it is, and of how many.
+    number: u8,
+    of: u8,
+    /// Redis has confirmed it.
+    heard: bool,
+}
+
 pub(super) struct Listener {
     settings: Arc<Settings>,
     keys: Arc<Keys>,
@@ -59,7 +70,7 @@ pub(super) struct Listener {
     status: Arc<Mutex<LinkStatus>>,
     topics: Topics,
     /// Full topic names, as subscribed on this link.
-    names: HashMap<Box<[u8]>, TopicId>,
+    names: HashMap<Box<[u8]>, Name>,
     probe: String,
     live: Option<Live>,
     /// A link that is to take over from a late one. Until it is decided, nothing is sent.
@@ -181,7 +192,7 @@ impl Listener {
             }
             News::Refused { generation: of, ids, .. } if generation == Some(of) => {
                 if let [id] = ids[..] {
-                    self.complain("a channel was refused by Redis (ACL); its subscriptions are too", id);
+                    self.complain("a channel was refused by Redis (ACL); its subscriptions are too (it needs the rights to every prefix of the app)", id);
                     self.names(&ids).iter().for_each(|name| _ = self.names.remove(name.as_bytes()));
                 }
                 self.topics.refused(now, &ids);
@@ -210,7 +221,7 @@ impl Listener {
 
     /// Subscribes on the new link to all that the late one hears, or would hear.
     fn begin_handover(&mut self, link: Link, witness: Witness) {
-        let names = self.names.iter().map(|(name, id)| (name.clone(), *id));
+        let names = self.names.iter().map(|(text, name)| (text.clone(), name.id));
         let (leaving, asked): (Vec<_>, Vec<_>) = names.partition(|(_, id)| self.topics.is_leaving(*id));
         let leaving = leaving.into_iter().map(|(name, _)| name).collect();
         self.beside = Some(Handover::begin(link, witness, &self.probe, asked, leaving));
@@ -226,10 +237,9 @@ impl Listener {
         self.topics.store_down(now);
         self.take_up(link, skips_to);
         for name in leaving {
-            if let Some(id) = self.names.remove(&name) {
-                self.topics.unsubscribed(now, id);
-            }
+            self.unsubscribed(now, &name);
         }
+        self.names.values_mut().for_each(|name| name.heard = true);
         asked.into_iter().for_each(|id| self.topics.confirmed(now, id));
         held.into_iter().rev().for_each(|push| self.pushes.push_front(push));
         switch.done();
@@ -347,26 +357,43 @@ impl Listener {
                 if name == self.probe.as_bytes() {
                     self.probed(now, &payload);
                 } else if self.live.as_ref().is_some_and(|live| live.skips_to.is_none())
-                    && let Some(&id) = self.names.get(&*name)
+                    && let Some(&name) = self.names.get(&*name)
                 {
-                    self.message(now, id, &payload);
+                    self.message(now, name, &payload);
                 }
             }
             PushKind::Subscribe => {
-                if let Some(&id) = self.names.get(&*bytes()) {
-                    self.topics.confirmed(now, id);
-                }
+                let name = bytes();
+                self.subscribed(now, &name);
             }
             PushKind::Unsubscribe => {
-                if let Some(id) = self.names.remove(&*bytes()) {
-                    self.topics.unsubscribed(now, id);
-                }
+                let name = bytes();
+                self.unsubscribed(now, &name);
             }
             // Told here and not at once, so that all that came before it is worked off first.
             PushKind::Disconnection => {
                 self.live.iter().for_each(|live| Pulse::lose(&live.pulse, "the connection was closed"));
             }
             _ => {}
+        }
+    }
+
+    /// A topic is heard when all of its names are.
+    fn subscribed(&mut self, now: Instant, name: &[u8]) {
+        let Some(name) = self.names.get_mut(name) else { return };
+        name.heard = true;
+        let Name { id, of, .. } = *name;
+        let is_heard = |name: &String| self.names.get(name.as_bytes()).is_some_and(|name| name.heard);
+        if of == 1 || self.names_of(id).iter().all(is_heard) {
+            self.topics.confirmed(now, id);
+        }
+    }
+
+    /// A topic is left when the last of its names is.
+    fn unsubscribed(&mut self, now: Instant, name: &[u8]) {
+        let Some(Name { id, of, .. }) = self.names.remove(name) else { return };
+        if of == 1 || !self.names_of(id).iter().any(|name| self.names.contains_key(name.as_bytes())) {
+            self.topics.unsubscribed(now, id);
         }
     }
 
@@ -380,14 +407,20 @@ impl Listener {
         Pulse::beat(&live.pulse, live.generation, payload);
     }
 
-    fn message(&mut self, now: Instant, id: TopicId, payload: &[u8]) {
+    fn message(&mut self, now: Instant, name: Name, payload: &[u8]) {
+        let id = name.id;
         Tally::add(&self.tally.messages_in, 1);
         Tally::add(&self.tally.bytes_in, payload.len() as u64);
         if !self.topics.is_wanted(id) {
             return;
         }
         match wire::decode(payload, self.settings.max_payload) {
-            Ok(Message::Event(event)) => self.topics.event(now, id, event),
+            Ok(Message::Event(event)) => {
+                if name.of > 1 {
+                    self.note_spelling(name, &event);
+                }
+                self.topics.event(now, id, event);
+            }
             Ok(Message::Count(n)) => self.topics.broadcast(id, Broadcast::Count(n)),
             Ok(Message::Terminate) => self.topics.broadcast(id, Broadcast::Terminate),
             Ok(Message::Roster(version, change)) => self.topics.roster_message(now, id, version, change),
@@ -400,6 +433,29 @@ impl Listener {
                 Tally::add(&self.tally.dropped_malformed, 1);
                 self.complain(why, id);
             }
+        }
+    }
+
+    /// An app of several prefixes: the operator is told which of them are in use.
+    fn note_spelling(&self, name: Name, event: &Event) {
+        // What nodes publish goes the way of the first, or of what came from elsewhere: it tells nothing.
+        if event.position.is_some() || event.name.starts_with("client-") {
+            return;
+        }
+        let Some(app) = self.topics.channel(name.id).map(|channel| &channel.app) else { return };
+        let Some(prefix) = self.keys.note_spelling(app, name.number.into()) else { return };
+        match name.number {
+            // Nodes publish with it too, for whoever asks them by HTTP.
+            0 => info!(
+                %app,
+                "events come with the prefix {prefix}; if they are Laravel's, set REDIS_PREFIX={prefix} in its .env, and \
+                 each channel takes one subscription"
+            ),
+            _ => info!(
+                %app,
+                "Laravel publishes with the prefix {prefix}; set REDIS_PREFIX={prefix} in its .env, and each channel takes \
+                 one subscription"
+            ),
         }
     }
 
@@ -426,8 +482,7 @@ impl Listener {
                 Command::Store(id, operation) => {
                     let Some(channel) = self.topics.channel(id) else { continue };
                     // Of an app that is gone only the end is told, which needs no topic.
-                    let topic =
-                        self.keys.topics(channel).map_or_else(|_| String::new(), |[topic]| topic.as_str().into());
+                    let topic = self.keys.topic(channel).map_or_else(|_| String::new(), |topic| topic.as_str().into());
                     let kept_for = match operation {
                         Operation::Missed => self.keys.cache_ttl(&channel.app),
                         _ => self.keys.depth(channel).map_or(0, |depth| millis(depth.ttl)),
@@ -445,15 +500,23 @@ impl Listener {
 
     /// The full names of topics. All that come here passed `keys.topics` when they were asked for.
     fn names(&self, ids: &[TopicId]) -> Vec<String> {
-        let channels = ids.iter().filter_map(|id| self.topics.channel(*id));
-        let topics = channels.filter_map(|channel| self.keys.topics(channel).ok());
-        topics.map(|[topic]| topic.as_str().to_owned()).collect()
+        ids.iter().flat_map(|id| self.names_of(*id)).collect()
+    }
+
+    fn names_of(&self, id: TopicId) -> Vec<String> {
+        let topics = self.topics.channel(id).and_then(|channel| self.keys.topics(channel).ok()).unwrap_or_default();
+        topics.iter().map(|topic| topic.as_str().to_owned()).collect()
     }
 
     fn subscribe(&mut self, ids: Vec<TopicId>) {
-        let names = self.names(&ids);
-        for (name, id) in names.iter().zip(&ids) {
-            self.names.insert(name.as_bytes().into(), *id);
+        let mut names = Vec::with_capacity(ids.len());
+        for &id in &ids {
+            let of = self.names_of(id);
+            for (number, name) in of.iter().enumerate() {
+                let kept = Name { id, number: number as u8, of: of.len() as u8, heard: false };
+                self.names.insert(name.as_bytes().into(), kept);
+            }
+            names.extend(of);
         }
         let Some(live) = &mut self.live else { return };
         let (mut subscriber, inbox, generation) = (live.subscriber.clone(), self.inbox.clone(), live.generation);

@@ -34,7 +34,7 @@ pub(super) async fn watch(mut connection: MultiplexedConnection, tally: &Tally) 
 }
 
 /// The policy by which keys are thrown away; `None`: none are.
-fn evicts(info: &str) -> Option<&str> {
+pub(super) fn evicts(info: &str) -> Option<&str> {
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let limited = field("maxmemory").is_some_and(|bytes| bytes.trim() != "0");
     field("maxmemory_policy").map(str::trim).filter(|policy| limited && *policy != "noeviction")

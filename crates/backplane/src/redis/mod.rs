@@ -3,11 +3,12 @@
 //! `address` says where Redis is, `link` keeps the connections alive, `handover` changes from one link to the next, `lane` sends publishes in order,
 //! `listener` owns the topics and hears everything, `presence` keeps the node registered, `errands` keeps rosters and counts
 //! in Redis by the scripts, `queries` reads them, `webhooks` queues what applications are told of, `wire` and `keys` spell
-//! messages and names. They meet in `inbox`.
+//! messages and names. They meet in `inbox`. `examine` asks a Redis what is wrong with it, for an operator.
 //! docs/redis.md lists every key, topic and right. Between nodes there is nothing but Redis.
 
 mod address;
 mod errands;
+pub mod examine;
 mod handover;
 mod inbox;
 mod keys;
@@ -184,7 +185,7 @@ impl Backplane for Redis {
     }
 
     fn publish(&self, channel: Arc<ChannelKey>, event: Event) -> BoxFuture<Result<(), PublishError>> {
-        let Ok([topic]) = self.keys.topics(&channel) else {
+        let Ok(topic) = self.keys.topic(&channel) else {
             return Box::pin(std::future::ready(Err(PublishError::BadChannel)));
         };
         let payload = wire::encode(&event);
@@ -209,8 +210,8 @@ impl Backplane for Redis {
 
 impl Cluster for Redis {
     fn terminate(&self, channel: Arc<ChannelKey>) -> BoxFuture<Result<(), PublishError>> {
-        match self.keys.topics(&channel) {
-            Ok([topic]) => self.lane.publish(topic.as_str().to_owned(), wire::TERMINATE_PAYLOAD.into(), None),
+        match self.keys.topic(&channel) {
+            Ok(topic) => self.lane.publish(topic.as_str().to_owned(), wire::TERMINATE_PAYLOAD.into(), None),
             Err(_) => Box::pin(std::future::ready(Err(PublishError::BadChannel))),
         }
     }

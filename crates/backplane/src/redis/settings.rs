@@ -80,11 +80,14 @@ impl Default for Settings {
 impl Settings {
     /// No app's prefix may begin another's: the same topic could mean a channel of both.
     pub(super) fn check_prefixes(&self) -> Result<(), StartError> {
-        for AppSettings { id: app, prefix, .. } in &self.apps {
-            let clash = self.apps.iter().find(|other| other.id != *app && other.prefix.starts_with(&**prefix));
-            if let Some(AppSettings { id: other, prefix: longer, .. }) = clash {
-                let text = format!("the prefix {prefix:?} of app {app} begins the prefix {longer:?} of app {other}");
-                return Err(StartError(text));
+        for app in &self.apps {
+            let others = self.apps.iter().filter(|other| other.id != app.id);
+            for (other, longer) in others.flat_map(|other| other.prefixes().map(move |prefix| (&other.id, prefix))) {
+                if let Some(prefix) = app.prefixes().find(|prefix| longer.starts_with(prefix)) {
+                    let id = &app.id;
+                    let text = format!("the prefix {prefix:?} of app {id} begins the prefix {longer:?} of app {other}");
+                    return Err(StartError(text));
+                }
             }
         }
         Ok(())

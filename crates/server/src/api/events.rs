@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::info::{self, Info};
 use super::{Api, Refused, names};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Body<'a> {
     #[serde(borrow)]
     name: Option<&'a RawValue>,
@@ -49,8 +49,30 @@ struct Publish {
     info: Info,
 }
 
+/// Which data an event may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Data {
+    /// Pusher's: a string.
+    Text,
+    /// laravel-echo-server's: whatever JSON is.
+    Any,
+}
+
+/// As laravel-echo-server takes it.
+pub(super) async fn publish_for_echo(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
+    let text = text(body)?;
+    let body: Body = object(text).unwrap_or_default();
+    let has_channel = present(body.channel).or(present(body.channels)).is_some();
+    if !has_channel || present(body.name).is_none() || body.data.is_none() {
+        return Err(Refused::bad("Event must include channel, event name and data"));
+    }
+    let publish = read(app, text, "", Data::Any)?;
+    send(api, app, vec![publish]).await?;
+    Ok(Bytes::from_static(br#"{"message":"ok"}"#))
+}
+
 pub(super) async fn publish(api: &Api, app: &Arc<App>, body: &[u8]) -> Result<Bytes, Refused> {
-    let publish = read(app, text(body)?, "")?;
+    let publish = read(app, text(body)?, "", Data::Text)?;
     let (info, channels) = (publish.info, publish.channels.clone());
     let publishes = vec![publish];
     let counts = counts(api, app, &publishes).await?;
@@ -78,7 +100,7 @@ pub(super) async fn publish_batch(api: &Api, app: &Arc<App>, body: &[u8]) -> Res
     if batch.batch.len() > max {
         return Err(Refused::bad(format!("batch has {} events, more than {max}", batch.batch.len())));
     }
-    let read = |(index, item): (usize, &&RawValue)| read(app, item.get(), &format!("batch[{index}]: "));
+    let read = |(index, item): (usize, &&RawValue)| read(app, item.get(), &format!("batch[{index}]: "), Data::Text);
     let publishes = batch.batch.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     // An item is one event on one channel, in batches; where it names more, the first is told of.
     let asked = |publish: &Publish| {
@@ -162,7 +184,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 }
 
 /// Checks one event. `at` stands before each complaint.
-fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
+fn read(app: &App, text: &str, at: &str, kind: Data) -> Result<Publish, Refused> {
     let bad = |text: &str| Refused::bad(format!("{at}{text}"));
     let body: Body = object(text).map_err(|error| bad(&format!("not a JSON object: {error}")))?;
     let name = string(body.name).ok_or_else(|| bad("name is missing or no string"))?;
@@ -173,12 +195,17 @@ fn read(app: &App, text: &str, at: &str) -> Result<Publish, Refused> {
     if let Some(prefix) = RESERVED.iter().find(|prefix| name.starts_with(*prefix)) {
         return Err(bad(&format!("name begins with {prefix}, which is the protocol's own")));
     }
-    let data = present(body.data).ok_or_else(|| bad("data is missing"))?;
+    let data = body.data.filter(|data| kind == Data::Any || data.get() != "null");
+    let data = data.ok_or_else(|| bad("data is missing"))?;
     let max = app.limits.event_bytes;
     if !surely_fits(data.get(), max) {
-        let content = string(Some(data)).ok_or_else(|| bad("data is no string: encode it as JSON text first"))?;
-        if content.len() > max {
-            let text = format!("{at}data has {} bytes, more than {max}", content.len());
+        let bytes = match (string(Some(data)), kind) {
+            (Some(content), _) => content.len(),
+            (None, Data::Any) => data.get().len(),
+            (None, Data::Text) => return Err(bad("data is no string: encode it as JSON text first")),
+        };
+        if bytes > max {
+            let text = format!("{at}data has {bytes} bytes, more than {max}");
             return Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
     }

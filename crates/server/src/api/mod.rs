@@ -3,6 +3,7 @@
 //! Success is `{}` or more, never empty; an error is `{"error": text}` with Pusher's status.
 
 mod channels;
+mod echo_server;
 mod events;
 mod history;
 mod info;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use backplane::{Cluster, PublishError, QueryError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hub::Hub;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
@@ -40,6 +42,8 @@ pub(crate) struct Api {
     pub(crate) body_bytes: usize,
     pub(crate) places: Arc<Places>,
     pub(crate) rate: Arc<Rate>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) began: Instant,
 }
 
 /// The most parameters of a request. SDKs send five and what they are asked for.
@@ -136,15 +140,18 @@ impl Api {
         now: Instant,
     ) -> Result<Bytes, TurnedAway> {
         let served = self.directory.now();
-        let app = served.apps.by_id(&found.app).cloned();
-        let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
         let (head, body) = request.into_parts();
         let query = parameters(head.uri.query().unwrap_or_default())?;
+        let echo = echo_server::caller(&served, &found.app, &head.headers, &query)?;
+        let app = echo.as_ref().or(served.apps.by_id(&found.app)).cloned();
+        let app = app.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this id".into()))?;
         let raw_path = head.uri.path();
         let path = percent_encoding::percent_decode_str(raw_path).decode_utf8_lossy();
         let signed = auth::Request { method: head.method.as_str(), raw_path, path: &path, query: &query };
         // Who has not shown that he is the application gets no place and no patience.
-        self.authorize(&app, auth::verify_head(&app, &signed, clock::seconds()))?;
+        if echo.is_none() {
+            self.authorize(&app, auth::verify_head(&app, &signed, clock::seconds()))?;
+        }
         if let Err(wait) = self.rate.take(&app, self.backplane.nodes(), now) {
             let limit = app.limits.api_requests_per_second;
             let text = format!("More than {limit} requests a second, which is this app's limit");
@@ -157,6 +164,9 @@ impl Api {
         };
         let body = read(body, self.body_bytes, patience).await?;
         unread.set(false);
+        if echo.is_some() {
+            return Ok(echo_server::answer(self, &app, &found, &query, &body).await?);
+        }
         self.authorize(&app, auth::verify_body(&signed, &body))?;
         let query = match auth::with_arrays_joined(&query) {
             Some(joined) => joined.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
@@ -170,6 +180,7 @@ impl Api {
             Call::Users => channels::users(self, &app, &found.parameter, &query).await,
             Call::History => history::page(self, &app, &found.parameter, &query).await,
             Call::Terminate => channels::terminate(self, &app, &found.parameter).await,
+            Call::Status => echo_server::status(self, &app).await,
         };
         Ok(answer?)
     }

@@ -14,6 +14,7 @@ pub(super) enum Call {
     Users,
     History,
     Terminate,
+    Status,
 }
 
 struct Route {
@@ -29,7 +30,7 @@ const fn route(method: Method, parts: &'static [&'static str], name: &'static st
     Route { method, parts, name, call }
 }
 
-static ROUTES: [Route; 7] = [
+static ROUTES: [Route; 8] = [
     route(Method::POST, &["events"], "/apps/{id}/events", Call::Publish),
     route(Method::POST, &["batch_events"], "/apps/{id}/batch_events", Call::PublishBatch),
     route(Method::GET, &["channels"], "/apps/{id}/channels", Call::Channels),
@@ -42,6 +43,7 @@ static ROUTES: [Route; 7] = [
         "/apps/{id}/users/{user}/terminate_connections",
         Call::Terminate,
     ),
+    route(Method::GET, &["status"], "/apps/{id}/status", Call::Status),
 ];
 
 /// A route that was found, with what its path says.
@@ -114,6 +116,7 @@ mod tests {
         assert_eq!(find(Method::GET, "/apps/%31/channels/users/users"), found(Call::Users, "users"));
         assert_eq!(find(Method::GET, "/apps/1/channels/a/history"), found(Call::History, "a"));
         assert_eq!(find(Method::POST, "/apps/1/users/a%2Fb/terminate_connections"), found(Call::Terminate, "a/b"));
+        assert_eq!(find(Method::GET, "/apps/1/status"), found(Call::Status, ""));
         assert_eq!(find(Method::PUT, "/apps/1/channels/x"), Err((405, Some("GET"))));
         assert_eq!(find(Method::GET, "/apps/1/users/x/terminate_connections"), Err((405, Some("POST"))));
         assert_eq!(find(Method::GET, "/apps/1/channels/%ff"), Err((400, None)));

@@ -1,14 +1,14 @@
 //! `fanfare check-config`: would a node start with these settings?
 
 use super::{Failure, print, say};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Flags, Settings};
 use crate::tls::Tls;
 
 /// Fewer open files than this are soon used up by connections.
 const FILES_LOW: u64 = 10_000;
 
 /// The settings were loaded, so nothing is wrong with them; what is left are the certificate and warnings.
-pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
+pub(super) fn run(settings: &Settings, flags: &Flags) -> Result<(), Failure> {
     Tls::start(settings)?;
     for warning in settings::warnings(settings) {
         say(&format!("warning: {warning}"));
@@ -25,7 +25,10 @@ pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
         (_, [one]) => format!("app {one}"),
         (_, many) => format!("{} apps: {}", many.len(), many.join(", ")),
     };
-    print(&format!("The settings are good: {}; {apps}\n", settings.values.read_from()))
+    // Of a file that was written for another program it is worth saying what it means here.
+    let said =
+        flags.env_file.as_ref().or(flags.echo_server.as_ref()).map_or_else(String::new, |_| settings::said(settings));
+    print(&format!("The settings are good: {}; {apps}\n{said}", settings.values.read_from()))
 }
 
 /// How many files this process may have open. `None` where it cannot be told or there is no limit.

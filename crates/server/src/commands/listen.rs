@@ -2,36 +2,22 @@
 //!
 //! One connection, no reconnect: what is printed has no hole, and the end of the command is the end of that promise.
 
-use std::time::Duration;
-
-use fanfare_publisher::tls;
 use futures_util::{SinkExt, StreamExt};
-use hyper::Uri;
 use model::{Access, App, ChannelKind, ChannelName, RawJson, SocketId, auth, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, protocol::CloseFrame};
 
-use super::{Failure, print, say};
-use super::{target, trust};
+use super::reach::{Address, Stream, TIMEOUT, late};
+use super::{Failure, print, say, target, trust};
 use crate::cli::Listen;
 use crate::settings::Settings;
-
-/// How long connecting, and then the handshake, may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who we are on a presence channel.
 const MEMBER: &str = r#"{"user_id":"fanfare-listen"}"#;
 
 pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
-
-/// Plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// A frame of the Pusher protocol.
 #[derive(Deserialize)]
@@ -71,22 +57,13 @@ pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result
     let node = Address::parse(url)?;
     let tls = if node.is_tls { Some(trust::config(settings)?) } else { None };
     let unreachable = |why: String| Failure::CannotReach(format!("Cannot reach {url}: {why}"));
-    let late = || unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
-    let stream = async {
-        let stream = TcpStream::connect((node.host.trim_matches(['[', ']']), node.port)).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        Ok::<Box<dyn Stream>, String>(match tls {
-            None => Box::new(stream),
-            Some(tls) => Box::new(tls::connect(tls, &node.host, stream).await?),
-        })
-    };
-    let stream = tokio::time::timeout(TIMEOUT, stream).await.map_err(|_| late())?.map_err(unreachable)?;
+    let stream = node.open(tls).await.map_err(unreachable)?;
     let version = env!("CARGO_PKG_VERSION");
     let Address { authority, base, .. } = &node;
     // The scheme is not sent.
     let request = format!("ws://{authority}{base}/app/{}?protocol=7&client=fanfare&version={version}", app.key);
     let opening = tokio_tungstenite::client_async(request, stream);
-    match tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| late())? {
+    match tokio::time::timeout(TIMEOUT, opening).await.map_err(|_| unreachable(late()))? {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(answer)) if answer.status().is_client_error() => {
             let said = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
@@ -94,35 +71,6 @@ pub(super) async fn connect(url: &str, app: &App, settings: &Settings) -> Result
             Err(Failure::Refused(text))
         }
         Err(error) => Err(unreachable(format!("no WebSocket there: {error}"))),
-    }
-}
-
-/// Where clients connect.
-struct Address {
-    is_tls: bool,
-    host: String,
-    port: u16,
-    /// The two as written.
-    authority: String,
-    /// What stands before `/app`, for a node behind a path.
-    base: String,
-}
-
-impl Address {
-    fn parse(url: &str) -> Result<Self, Failure> {
-        let wrong =
-            || Failure::Usage(format!("--to {url}: listen connects to a node: write http://host:port or https://host"));
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(wrong()),
-        };
-        let authority =
-            uri.authority().map(ToString::to_string).filter(|text| !text.contains('@')).ok_or_else(wrong)?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?.to_owned();
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        Ok(Self { is_tls, host, port, authority, base: uri.path().trim_end_matches('/').to_owned() })
     }
 }
 
@@ -252,24 +200,6 @@ mod tests {
     fn printed(frame: &str) -> String {
         let frame: Frame = serde_json::from_str(frame).unwrap();
         line(frame.channel.as_deref().unwrap_or_default(), &frame)
-    }
-
-    #[test]
-    fn an_address_is_taken_apart() {
-        let check = |url: &str, parts: (bool, &str, u16, &str, &str)| {
-            let address = Address::parse(url).unwrap_or_else(|_| panic!("{url} is refused"));
-            assert_eq!(
-                (address.is_tls, &*address.host, address.port, &*address.authority, &*address.base),
-                parts,
-                "{url}"
-            );
-        };
-        check("http://h", (false, "h", 80, "h", ""));
-        check("https://h/base/", (true, "h", 443, "h", "/base"));
-        check("https://[::1]:81", (true, "[::1]", 81, "[::1]:81", ""));
-        for wrong in ["", "h", "ftp://h", "http://", "http://u:p@h", "http:///x"] {
-            assert!(matches!(Address::parse(wrong), Err(Failure::Usage(_))), "{wrong}");
-        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Data goes to standard output, talk to standard error. A command ends with one of five exit codes, which scripts rely on.
 
 mod check_config;
+mod doctor;
 mod health;
 mod listen;
 mod print_config;
 mod probe;
 mod publish;
+mod reach;
 mod target;
 mod trust;
 
@@ -45,14 +47,21 @@ impl Failure {
         }
     }
 
+    /// The words without the exit code.
+    fn text(&self) -> String {
+        match self {
+            Self::ReaderGone => String::new(),
+            Self::Settings(problems) => problems.to_string(),
+            Self::Failed(text) | Self::Usage(text) | Self::CannotReach(text) | Self::Refused(text) => text.clone(),
+        }
+    }
+
     /// Tells it on standard error and gives the exit code.
     pub(crate) fn tell(&self) -> ExitCode {
         match self {
             Self::ReaderGone => {}
-            Self::Settings(problems) => say(&problems.to_string()),
-            Self::Failed(text) | Self::Usage(text) | Self::CannotReach(text) | Self::Refused(text) => {
-                say(&format!("error: {text}"));
-            }
+            Self::Settings(_) => say(&self.text()),
+            _ => say(&format!("error: {}", self.text())),
         }
         ExitCode::from(self.code())
     }
@@ -73,7 +82,9 @@ pub(crate) fn run(invocation: &Invocation) -> ExitCode {
         Command::Listen(asked) => load().and_then(|settings| wait_for(listen::run(asked, &settings))),
         Command::Health(asked) => load().and_then(|settings| health::run(asked, &settings)),
         Command::Probe(asked) => load().and_then(|settings| wait_for(probe::run(asked, &settings))),
-        Command::CheckConfig => load().and_then(|settings| check_config::run(&settings)),
+        Command::Doctor(asked) => load().and_then(|settings| wait_for(doctor::run(asked, &settings))),
+        Command::CheckConfig => load().and_then(|settings| check_config::run(&settings, &invocation.flags)),
+        Command::Elsewhere(hint) => Err(Failure::Usage((*hint).to_owned())),
         Command::PrintConfig(asked) => print_config::run(asked, load),
     };
     match outcome {

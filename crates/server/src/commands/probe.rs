@@ -86,6 +86,6 @@ async fn next(socket: &mut Socket, url: &str) -> Result<Option<String>, Failure>
 }
 
 /// From the source of randomness that seeds hash maps.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

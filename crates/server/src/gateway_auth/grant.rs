@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use hub::{Authority, Question};
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER};
 use model::{Headers, Proof, Reason, Refusal};
 use serde::Deserialize;
 
 use super::answer::{self, Question as Asked};
-use super::{Gateway, REQUESTED_WITH, Silence, forwarded, names, question};
+use super::{Gateway, REQUESTED_WITH, Silence, forwarded, names, page_of, question};
 use crate::origin;
 use crate::settings::{BackEnd, NamedApp};
 
@@ -44,7 +44,7 @@ impl Gateway {
         shown.remove(ACCEPT);
         shown.remove(REQUESTED_WITH);
         if !origin::may_bring_cookies(headers, &app.back_end.origins) && shown.remove(COOKIE).is_some() {
-            let origin = headers.get(hyper::header::ORIGIN);
+            let origin = headers.get(ORIGIN);
             tracing::debug!(?origin, app = %app.name, "a foreign page's visitor: his cookies are not shown to the application");
         }
         let mut lines = Vec::new();
@@ -63,12 +63,12 @@ impl Gateway {
         let Some(desk) = self.directory.now().named(&app).cloned() else {
             return refused(404, "The app is gone".into());
         };
-        let Some(target) = &desk.back_end.channels else {
-            self.metrics.auth_failed(&app.id, "socket_io");
-            return refused(403, format!("apps.{}.auth_url is not set: nobody can be asked", desk.name));
-        };
         let Some(headers) = shown(&headers, credentials.as_deref().unwrap_or_default(), &desk.back_end) else {
             return refused(400, "A header of the subscribe cannot be sent on".into());
+        };
+        let Some(target) = desk.back_end.channels_for(page_of(&headers)) else {
+            self.metrics.auth_failed(&app.id, "socket_io");
+            return refused(403, format!("apps.{}.auth_url is not set: nobody can be asked", desk.name));
         };
         let question = Asked { socket, channel: Some(channel.as_str().to_owned()) };
         let said = match self.ask(target, headers, question::form(&question)).await {
@@ -107,7 +107,7 @@ fn shown(written: &Headers, credentials: &[u8], back_end: &BackEnd) -> Option<He
     for (name, value) in written {
         let Ok(name) = name.parse::<HeaderName>() else { return None };
         let value = HeaderValue::from_str(value).ok()?;
-        if name != hyper::header::ORIGIN && names(back_end).any(|known| known == name) {
+        if ![ORIGIN, REFERER].contains(&name) && names(back_end).any(|known| known == name) {
             shown.insert(name, value);
         }
     }
@@ -140,6 +140,8 @@ mod tests {
         assert_eq!((value("cookie"), value("authorization")), (Some("a=1"), Some("Bearer x")));
         assert_eq!((value("x-tenant"), value("x-other"), value("host")), (Some("7"), None, None));
         assert_eq!((value("origin"), value("x-forwarded-for")), (Some("https://shop.test"), Some("10.0.0.1")));
+        // A page cannot write where it is from either.
+        assert_eq!(page_of(&shown_headers), Some("https://shop.test"));
         assert_eq!(value("accept"), Some("application/json"));
         for bad in [("Authorization", "a\r\nX-Evil: 1"), ("Bad Name", "x"), ("Cookie", "\u{0}")] {
             assert!(shown(&written(&[bad]), kept, &back_end).is_none(), "{bad:?}");

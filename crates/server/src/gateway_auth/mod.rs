@@ -65,6 +65,7 @@ const FORWARDED: [HeaderName; 8] = [
     ACCEPT_LANGUAGE,
 ];
 
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -224,8 +225,8 @@ impl Gateway {
     ) -> Reply {
         let refused = |status, text: String| Reply::from(Refused(status, text));
         let target = match route {
-            Route::Channel => &desk.back_end.channels,
-            Route::User => &desk.back_end.users,
+            Route::Channel => desk.back_end.channels_for(page_of(request.headers())),
+            Route::User => desk.back_end.users.as_ref(),
         };
         let Some(target) = target else {
             let setting = route.setting();
@@ -261,7 +262,7 @@ impl Gateway {
 
     /// Waits for a place, then for the application, and for neither longer than the patience for both.
     async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Silence> {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(CONTENT_TYPE, FORM);
         let silence = |status, text: String| Silence { refused: Refused(status, text), is_unreachable: false };
         let crowded = || silence(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
         let until = tokio::time::Instant::now() + self.patience;
@@ -304,6 +305,11 @@ fn names(back_end: &BackEnd) -> impl Iterator<Item = HeaderName> {
     FORWARDED.into_iter().chain([REQUESTED_WITH]).chain(back_end.headers.iter().cloned())
 }
 
+/// The page that a request came from, as far as it says.
+fn page_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(REFERER).or(headers.get(ORIGIN)).and_then(|value| value.to_str().ok())
+}
+
 /// The headers for the application: those of the list as they came, and ours.
 fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: IpAddr) -> HeaderMap {
     let mut to = HeaderMap::new();
@@ -320,6 +326,16 @@ fn forwarded(from: &HeaderMap, back_end: &BackEnd, peer: IpAddr) -> HeaderMap {
         to.insert(FORWARDED_FOR, peer);
     }
     to
+}
+
+/// Headers and form with which an application hears of a client without cookie or token: for `fanfare doctor`.
+pub(crate) fn question_of_a_stranger(back_end: &BackEnd, channel: &str) -> (HeaderMap, String) {
+    let mut headers = forwarded(&HeaderMap::new(), back_end, IpAddr::from([127, 0, 0, 1]));
+    headers.insert(CONTENT_TYPE, FORM);
+    // Of our form, and of no client.
+    let socket = "1.1".parse().ok();
+    let form = socket.map(|socket| question::form(&Question { socket, channel: Some(channel.to_owned()) }));
+    (headers, form.unwrap_or_default())
 }
 
 #[cfg(test)]

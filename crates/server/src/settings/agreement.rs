@@ -19,6 +19,7 @@ pub(crate) fn check(values: &Values, problems: &mut Vec<Problem>) {
     check_presence(values, &mut found);
     check_doors(values, &mut found);
     check_tls(values, &mut found);
+    check_chain(values, &mut found);
     let known: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
     let apps_in_doubt = known.iter().any(|key| key.starts_with("apps"));
     let new = |problem: &Problem| {
@@ -48,6 +49,14 @@ fn check_tls(values: &Values, found: &mut Vec<Problem>) {
                 found.push(Problem::new(values.source(other).place(), name, text));
             }
         }
+    }
+}
+
+/// Certificates behind one that is not there.
+fn check_chain(values: &Values, found: &mut Vec<Problem>) {
+    if values.is_absent("tls.certificate_file") && !values.is_absent("tls.chain_file") {
+        let text = "is of no use without tls.certificate_file; write both, or neither";
+        found.push(Problem::new(values.source("tls.chain_file").place(), "tls.chain_file", text));
     }
 }
 
@@ -83,10 +92,11 @@ fn check_complete(values: &Values, found: &mut Vec<Problem>) {
             }
             let name = format!("apps.{app}.{key}");
             let or_file = if key == "secret" { ", or secret_file = \"…\"," } else { "" };
-            let text = format!(
-                "is missing; write {key} = \"…\"{or_file} below [apps.{app}], or set {}",
-                table::variable(&name)
-            );
+            let variable = table::variable(&name);
+            let text = match remedy(place, key) {
+                Some(remedy) => format!("is missing; {remedy}, or set {variable}"),
+                None => format!("is missing; write {key} = \"…\"{or_file} below [apps.{app}], or set {variable}"),
+            };
             found.push(Problem::new(place.place(), &name, text));
         }
     }
@@ -102,6 +112,18 @@ fn check_complete(values: &Values, found: &mut Vec<Problem>) {
             found.push(Problem::new(values.source(&url).place(), &url, text));
         }
     }
+}
+
+/// What to write in Laravel's `.env`, for an app that comes from there.
+fn remedy(place: &Source, key: &str) -> Option<String> {
+    let Source::Variables { path, keys, derived } = place else { return None };
+    let sibling = keys.first().and_then(|(_, first)| first.rsplit_once('_')).map_or("", |(stem, _)| stem);
+    Some(match (derived, key) {
+        (true, "secret") => format!(
+            "{path} has neither keys for broadcasting nor an APP_KEY to make one of: run `php artisan key:generate`"
+        ),
+        _ => format!("write {sibling}_{}=… in {path}", key.to_uppercase()),
+    })
 }
 
 /// A pair of apps, each with its table's name: every later one with every earlier one.
@@ -131,15 +153,13 @@ fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
         let name = if values.is_absent(&prefix) { format!("{table}.id") } else { prefix.clone() };
         (values.source(&name).clone(), prefix)
     };
+    let alike = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
     let namespace = values.text("redis.namespace");
     for (app, _) in &values.apps {
         let table = format!("apps.{app}");
-        let prefix = apps::prefix(values, &table);
-        // Without an id the prefix is not known yet; "" is a choice, and names are then checked one by one.
-        if values.text(&format!("{table}.id")).is_empty() || prefix.is_empty() {
-            continue;
-        }
-        if namespace.starts_with(&prefix) || prefix.starts_with(namespace) {
+        // "" is a choice, and names are then checked one by one.
+        let clash = |prefix: &String| !prefix.is_empty() && alike(prefix, namespace);
+        if let Some(prefix) = prefixes(values, &table).into_iter().find(clash) {
             let (source, name) = place(&table);
             let text = format!(
                 "{prefix:?} and redis.namespace {namespace:?} (at {}) begin alike, so channels could meet our own \
@@ -150,9 +170,9 @@ fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
         }
     }
     for (earlier, later) in pairs(values) {
-        let (first, second) = (apps::prefix(values, &earlier), apps::prefix(values, &later));
-        let known = |table: &str| !values.text(&format!("{table}.id")).is_empty();
-        if known(&earlier) && known(&later) && (first.starts_with(&second) || second.starts_with(&first)) {
+        let (firsts, seconds) = (prefixes(values, &earlier), prefixes(values, &later));
+        let clash = seconds.iter().find_map(|second| Some((second, firsts.iter().find(|first| alike(first, second))?)));
+        if let Some((second, first)) = clash {
             let (source, name) = place(&later);
             let text = format!(
                 "{second:?} and {first:?} of {earlier} (at {}) begin alike, so the apps would hear each other; give \
@@ -162,6 +182,23 @@ fn check_prefixes(values: &Values, found: &mut Vec<Problem>) {
             found.push(Problem::new(source.place(), &name, text));
         }
     }
+    for (app, _) in &values.apps {
+        let prefixes = prefixes(values, &format!("apps.{app}"));
+        let inside = |(at, a): (usize, &String)| prefixes[at + 1..].iter().any(|b| alike(a, b));
+        if prefixes.iter().enumerate().any(inside) {
+            let name = format!("apps.{app}.also_listen");
+            let text = "one of the app's prefixes begins another, so a channel could be two; leave one of them out";
+            found.push(Problem::new(values.source(&name).place(), &name, text));
+        }
+    }
+}
+
+/// All that may stand before an app's channels; without an id that is not known yet.
+fn prefixes(values: &Values, table: &str) -> Vec<String> {
+    if values.text(&format!("{table}.id")).is_empty() {
+        return Vec::new();
+    }
+    std::iter::once(apps::prefix(values, table)).chain(apps::also_listen(values, table)).collect()
 }
 
 fn check_presence(values: &Values, found: &mut Vec<Problem>) {
@@ -208,10 +245,27 @@ pub(crate) fn warnings(values: &Values) -> Vec<Problem> {
         if !values.development && values.text(&secret) == "app-secret" {
             warn(&secret, "is the development secret, which is known to everyone; write your own".to_owned());
         }
+        if *values.source(&secret) == Source::Made {
+            let text = "is made anew at each start, which no other node knows: nothing that one signs is good on another; \
+                        set FANFARE_APPS__MAIN__SECRET to the same on all";
+            warn(&secret, text.to_owned());
+        }
         let event = format!("apps.{app}.event_bytes");
         if values.whole(&event) > values.whole("redis.max_payload") {
             warn(&event, "is more than redis.max_payload: larger events would be taken and then dropped".to_owned());
         }
     }
+    if let Some((port, source)) = &values.laravel_port
+        && let Ok(listen) = values.text("server.listen").parse::<SocketAddr>()
+        && ![0, *port].contains(&listen.port())
+    {
+        let text = format!(
+            "is {port}, and this node listens on {}: right where a proxy or a load balancer stands between them; else \
+             write the same",
+            listen.port()
+        );
+        found.push(Problem::new(source.place(), "", text));
+    }
+    found.extend(values.notes.iter().cloned());
     found
 }

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::value::{Scalar, listed, read_redis_url, read_secret};
 use super::values::Values;
 use crate::endpoint::Target;
-use crate::origin::Pattern;
+use crate::origin::{self, Pattern};
 
 /// An app under the name that the operator gave its table.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct NamedApp {
     pub back_end: BackEnd,
     /// Whose pages may open a WebSocket. Empty: any.
     pub origins: Vec<Pattern>,
+    /// Ids and keys of laravel-echo-server's HTTP API, which knows no signatures.
+    pub echo_clients: Vec<(Box<str>, Secret)>,
 }
 
 /// How the auth endpoints ask an app's own back end.
@@ -29,10 +31,25 @@ pub(crate) struct BackEnd {
     pub channels: Option<Target>,
     /// Who a user is, is asked here. `None`: the endpoint is off.
     pub users: Option<Target>,
+    /// Further addresses of the same application; a client's `Referer` chooses among them.
+    pub sites: Vec<Target>,
     /// Headers that are forwarded beside the usual ones.
     pub headers: Vec<HeaderName>,
     /// Whose pages may ask.
     pub origins: Vec<Pattern>,
+}
+
+impl BackEnd {
+    /// Where a client is asked about that came from this page: of several addresses the one with the page's host, or with a host above
+    /// it, else the last; the first where no page is known (as laravel-echo-server chooses).
+    pub(crate) fn channels_for(&self, page: Option<&str>) -> Option<&Target> {
+        let (Some(page), Some(last)) = (page, self.sites.last()) else { return self.channels.as_ref() };
+        let host = origin::host(page);
+        let of = |site: &Target| origin::host(&site.origin());
+        let is_above = |site: &&Target| host.strip_suffix(&of(site)).is_some_and(|rest| rest.ends_with('.'));
+        let own = self.sites.iter().find(|site| of(site) == host);
+        own.or_else(|| self.sites.iter().find(is_above)).or(Some(last))
+    }
 }
 
 /// Builds the apps from values that were found complete.
@@ -44,6 +61,7 @@ pub(crate) fn build(values: &Values) -> Vec<NamedApp> {
             app: app(values, &table),
             back_end: back_end(values, &table),
             origins: origins(values, &table),
+            echo_clients: echo_clients(values, &table),
         }
     };
     values.apps.iter().map(|(name, _)| build(name)).collect()
@@ -59,12 +77,15 @@ fn app(values: &Values, table: &str) -> App {
         key: text("key").into(),
         secrets: secrets.map(|key| Secret::new(text(key))).collect(),
         redis_prefix: prefix(values, table).into(),
+        also_listen: also_listen(values, table).into_iter().map(Into::into).collect(),
         client_events: match text("client_events") {
             "off" => ClientEvents::Off,
             "all" => ClientEvents::All,
             _ => ClientEvents::Members,
         },
         activity_timeout: whole("activity_timeout") as u32,
+        ping_interval: values.seconds("socket_io.ping_interval"),
+        ping_timeout: values.seconds("socket_io.ping_timeout"),
         on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
         subscription_count: values.is_on(&name("subscription_count")),
         when_full: if text("when_full") == "come_back" { WhenFull::ComeBackLater } else { WhenFull::StayAway },
@@ -121,13 +142,19 @@ fn back_end(values: &Values, table: &str) -> BackEnd {
     // Checked when they were read.
     let target = |key: &str| Target::parse(text(key)).ok();
     let (channels, users) = (target("auth_url"), target("user_auth_url"));
+    let sites: Vec<Target> = listed(text("auth_urls")).filter_map(|url| Target::parse(url).ok()).collect();
     let mut origins = origins(values, table);
     if origins.is_empty() {
-        let own = [&channels, &users].into_iter().flatten().map(Target::origin);
+        let own = [&channels, &users].into_iter().flatten().chain(&sites).map(Target::origin);
         origins.extend(own.filter_map(|origin| Pattern::parse(&origin).ok()));
     }
     let headers = listed(text("auth_headers")).filter_map(|name| name.parse().ok()).collect();
-    BackEnd { channels, users, headers, origins }
+    BackEnd { channels, users, sites, headers, origins }
+}
+
+fn echo_clients(values: &Values, table: &str) -> Vec<(Box<str>, Secret)> {
+    let pairs = listed(values.text(&format!("{table}.echo_clients"))).filter_map(|pair| pair.split_once(':'));
+    pairs.map(|(id, key)| (id.into(), Secret::new(key))).collect()
 }
 
 fn origins(values: &Values, table: &str) -> Vec<Pattern> {
@@ -142,6 +169,23 @@ pub(crate) fn prefix(values: &Values, table: &str) -> String {
         return format!("{}:", values.text(&format!("{table}.id")));
     }
     values.text(&name).to_owned()
+}
+
+/// The prefixes that are only listened to.
+pub(crate) fn also_listen(values: &Values, table: &str) -> Vec<String> {
+    let prefix = prefix(values, table);
+    listed(values.text(&format!("{table}.also_listen"))).filter(|also| *also != prefix).map(str::to_owned).collect()
+}
+
+/// Laravel's other spelling was a guess beside a guess: with a prefix that somebody wrote there is nothing to guess.
+pub(crate) fn forget_other_spellings(values: &mut Values) {
+    let apps: Vec<String> = values.apps.iter().map(|(name, _)| format!("apps.{name}")).collect();
+    for table in apps {
+        let (prefix, also) = (format!("{table}.redis_prefix"), format!("{table}.also_listen"));
+        if values.source(&also).is_derived() && !values.source(&prefix).is_derived() {
+            values.forget(&also);
+        }
+    }
 }
 
 /// Reads the files that hold secrets into the settings that they stand for.
@@ -183,5 +227,29 @@ fn read_file(
         Ok(scalar) if !content.is_empty() => values.set(target, scalar),
         Ok(_) => problems.push(Problem::new(source.place(), file, format!("{path:?} is empty"))),
         Err(text) => problems.push(Problem::new(source.place(), file, format!("what is in {path:?} {text}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_asked_about_at_its_own_site() {
+        let target = |url: &str| Target::parse(url).unwrap();
+        let sites =
+            ["https://a.test/auth", "http://shop.test:8000/auth", "https://last.test/auth"].map(target).to_vec();
+        let back_end = BackEnd { channels: sites.first().cloned(), sites, ..BackEnd::default() };
+        let asked = |page: Option<&str>| back_end.channels_for(page).unwrap().origin();
+        assert_eq!(asked(None), "https://a.test");
+        assert_eq!(asked(Some("https://Shop.test/orders?x=1")), "http://shop.test:8000");
+        assert_eq!(asked(Some("https://eu.shop.test")), "http://shop.test:8000");
+        assert_eq!(asked(Some("https://a.test:8443/")), "https://a.test");
+        for other in ["https://evilshop.test/", "https://shop.test.evil.test/", "null", ""] {
+            assert_eq!(asked(Some(other)), "https://last.test", "{other}");
+        }
+        let one = BackEnd { channels: Some(target("https://a.test/auth")), ..BackEnd::default() };
+        assert_eq!(one.channels_for(Some("https://b.test")).unwrap().origin(), "https://a.test");
+        assert!(BackEnd::default().channels_for(Some("https://b.test")).is_none());
     }
 }

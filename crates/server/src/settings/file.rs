@@ -173,7 +173,7 @@ fn no_such_section(section: &str, is_table: bool) -> String {
     match nearest(section, sections) {
         Some(near) => format!("no such section; did you mean [{near}]?"),
         None if is_table => {
-            "no such section; there are [server], [tls], [redis], [presence], [limits], [drain], [webhooks], [log] \
+            "no such section; there are [server], [tls], [socket_io], [redis], [presence], [limits], [drain], [webhooks], [log] \
                              and [apps.NAME]"
                 .to_owned()
         }

@@ -16,6 +16,10 @@ pub(crate) struct Layer {
     /// The tables of webhooks that the layer names: `apps.main.webhooks.audit`.
     pub webhooks: Vec<(String, Source)>,
     pub problems: Vec<Problem>,
+    /// What stops nothing and is worth a second look.
+    pub notes: Vec<Problem>,
+    /// Where the application looks for us, by its own settings.
+    pub laravel_port: Option<(u16, Source)>,
 }
 
 impl Layer {
@@ -25,6 +29,14 @@ impl Layer {
             Ok(scalar) => self.values.push((name.to_owned(), scalar, source)),
             Err(text) => self.problems.push(Problem::new(source, name, text)),
         }
+    }
+
+    /// Takes out the values of these names and sources, to be laid elsewhere.
+    pub(crate) fn split_off(&mut self, goes: impl Fn(&str, &Source) -> bool) -> Self {
+        let all = std::mem::take(&mut self.values);
+        let (gone, stay) = all.into_iter().partition(|(name, _, source)| goes(name, source));
+        self.values = stay;
+        Self { values: gone, ..Self::default() }
     }
 
     /// Notes that an app is configured here. False when it cannot have this name.

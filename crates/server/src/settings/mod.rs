@@ -7,11 +7,14 @@
 mod agreement;
 mod apps;
 mod change;
+mod echo_server;
+mod env_file;
 mod file;
 mod history;
 mod layer;
 mod print;
 mod problem;
+mod redis_parts;
 mod source;
 mod table;
 mod value;
@@ -26,7 +29,7 @@ use model::Secret;
 pub(crate) use apps::{BackEnd, NamedApp};
 pub(crate) use change::{Changes, for_a_restart as changes_for_a_restart, of_apps as changes_of_apps};
 use layer::Layer;
-pub(crate) use print::{docs, effective, example};
+pub(crate) use print::{docs, effective, example, said};
 pub(crate) use problem::{Problem, Problems};
 
 pub(crate) use values::Values;
@@ -41,6 +44,10 @@ const FILE: &str = "fanfare.toml";
 pub(crate) struct Flags {
     /// Must exist; without it [`FILE`] is read if it exists.
     pub file: Option<PathBuf>,
+    /// Laravel's `.env`. Must exist.
+    pub env_file: Option<PathBuf>,
+    /// `laravel-echo-server.json`. Must exist.
+    pub echo_server: Option<PathBuf>,
     /// Flag, setting, text: `("--listen", "server.listen", "127.0.0.1:0")`.
     pub values: Vec<(&'static str, &'static str, String)>,
 }
@@ -59,6 +66,8 @@ pub(crate) struct Settings {
     pub server: Server,
     /// `None`: clients speak plain.
     pub tls: Option<Tls>,
+    #[allow(dead_code, reason = "the settings are here before the transport that reads them")]
+    pub socket_io: SocketIo,
     pub redis: Redis,
     pub presence: Presence,
     pub limits: Limits,
@@ -76,6 +85,9 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub listen: SocketAddr,
+    /// What stands before every path on the port for clients: empty, or `/a/path`.
+    #[allow(dead_code, reason = "the check is here; the door takes it off a request's path")]
+    pub path_prefix: String,
     pub admin: SocketAddr,
     /// 1 ..= 64; "one a core" is worked out already.
     pub workers: usize,
@@ -86,8 +98,24 @@ pub(crate) struct Server {
 pub(crate) struct Tls {
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
-    /// Where the two settings come from, for problems with what is in the files.
-    pub places: [String; 2],
+    /// Read behind the certificate.
+    pub chain_file: Option<PathBuf>,
+    /// Where the three settings come from, for problems with what is in the files.
+    pub places: [String; 3],
+}
+
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the settings are here before the transport that reads them")]
+pub(crate) struct SocketIo {
+    /// Begins with a slash and ends without one.
+    pub path: String,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    pub body_bytes: usize,
+    pub polling: bool,
+    pub websocket: bool,
+    /// `None`: no such file is served.
+    pub client_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -169,7 +197,16 @@ pub(crate) fn load(flags: &Flags) -> Result<Settings, Problems> {
     // A name that is not UTF-8 is not one of ours.
     let ours = variables.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok())));
     let file = flags.clone().with_found_file().file.map_or_else(Layer::default, |path| file::read(&path));
-    from_layers(vec![file, Layer::from_environment(ours), Layer::from_flags(&flags.values)])
+    let env =
+        flags.env_file.as_deref().map(|path| env_file::read(path, flags.echo_server.is_some())).unwrap_or_default();
+    let echo = flags.echo_server.as_deref().map(|path| echo_server::read(path, &env)).unwrap_or_default();
+    let mut said = env.layer;
+    // What was made of something else gives way to what somebody wrote, be it in another program's file.
+    let derived = said.split_off(|_, source| source.is_derived());
+    let echo_server::Layers { made, said: echo, over_laravel } = echo;
+    let foreign = [made, derived, echo, said, over_laravel];
+    let ours = [file, Layer::from_environment(ours), Layer::from_flags(&flags.values)];
+    from_layers(foreign.into_iter().chain(ours).collect())
 }
 
 /// Later layers win.
@@ -182,6 +219,7 @@ fn from_layers(mut layers: Vec<Layer>) -> Result<Settings, Problems> {
             return Err(Problems(problems));
         }
     };
+    apps::forget_other_spellings(&mut values);
     apps::read_secret_files(&mut values, &mut problems);
     agreement::check(&values, &mut problems);
     if problems.is_empty() { Ok(settings(values)) } else { Err(Problems(problems)) }
@@ -203,10 +241,20 @@ fn settings(values: Values) -> Settings {
     Settings {
         server: Server {
             listen: address("server.listen"),
+            path_prefix: values.text("server.path_prefix").to_owned(),
             admin: address("server.admin"),
             workers: workers(size("server.workers")),
         },
         tls: tls(&values),
+        socket_io: SocketIo {
+            path: values.text("socket_io.path").to_owned(),
+            ping_interval: seconds("socket_io.ping_interval"),
+            ping_timeout: seconds("socket_io.ping_timeout"),
+            body_bytes: size("socket_io.body_bytes"),
+            polling: values.is_on("socket_io.polling"),
+            websocket: values.is_on("socket_io.websocket"),
+            client_file: file("socket_io.client_file"),
+        },
         redis: Redis {
             url: (!url.is_empty()).then(|| Secret::new(url)),
             url_file: file("redis.url_file"),
@@ -251,11 +299,12 @@ fn settings(values: Values) -> Settings {
 }
 
 fn tls(values: &Values) -> Option<Tls> {
-    let names = ["tls.certificate_file", "tls.key_file"];
-    // Both or neither: that was checked.
-    let [certificate_file, key_file] = names.map(|name| PathBuf::from(values.text(name)));
+    let names = ["tls.certificate_file", "tls.key_file", "tls.chain_file"];
+    // The first two or neither: that was checked.
+    let [certificate_file, key_file, chain_file] = names.map(|name| PathBuf::from(values.text(name)));
+    let chain_file = (!values.is_absent(names[2])).then_some(chain_file);
     let places = names.map(|name| values.source(name).place());
-    (!values.is_absent(names[0])).then_some(Tls { certificate_file, key_file, places })
+    (!values.is_absent(names[0])).then_some(Tls { certificate_file, key_file, chain_file, places })
 }
 
 fn limits(values: &Values) -> Limits {

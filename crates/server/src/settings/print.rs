@@ -12,12 +12,13 @@ use super::value::{MASK, Scalar, is_sentinel_url};
 use super::values::Value;
 
 /// The sections in print, each with its sentence.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("server", "The doors of a node."),
     (
         "tls",
         "TLS on the port for clients (`server.listen`). Both keys or neither; neither where a load balancer does it.",
     ),
+    ("socket_io", "Socket.IO clients, such as Laravel Echo with the broadcaster `socket.io`."),
     ("redis", "What joins the nodes. Without Redis a node stands alone."),
     ("presence", "How nodes know of each other's end. The same on all nodes of a cluster."),
     ("limits", "Bounds of one node. Every queue has one, and every one has an answer to \"full\"."),
@@ -77,11 +78,7 @@ pub(crate) fn effective(settings: &Settings) -> String {
 fn push_value(out: &mut String, row: &Row, value: &Value, built_in: bool) {
     let Some(scalar) = &value.scalar else { return };
     let (_, key) = table::split(row.name);
-    let shown = match scalar {
-        Scalar::Secret(secret) if row.kind == Kind::RedisUrl => masked_url(secret.reveal()),
-        Scalar::Secret(_) => quoted(MASK),
-        other => bare(other),
-    };
+    let shown = shown(row, scalar);
     let assignment = format!("{key} = {shown}");
     // A secret out of a file has no source of its own; as a comment it does not contradict the line that names the file.
     let _ = match (&value.source, scalar) {
@@ -91,6 +88,28 @@ fn push_value(out: &mut String, row: &Row, value: &Value, built_in: bool) {
         }
         (source, _) => writeln!(out, "{assignment:<48} # {source}"),
     };
+}
+
+/// Without what must not be seen.
+fn shown(row: &Row, scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Secret(secret) if row.kind == Kind::RedisUrl => masked_url(secret.reveal()),
+        Scalar::Secret(_) => quoted(MASK),
+        other => bare(other),
+    }
+}
+
+/// A line for each setting that is not as it is by default: its whole name, its value, where it came from. Secrets are
+/// masked.
+pub(crate) fn said(settings: &Settings) -> String {
+    let mut out = String::new();
+    for (name, value) in settings.values.said() {
+        if let (Some(row), Some(scalar)) = (table::row_of(name), &value.scalar) {
+            let assignment = format!("{name} = {}", shown(row, scalar));
+            let _ = writeln!(out, "{assignment:<60} # {}", value.source);
+        }
+    }
+    out
 }
 
 fn masked_url(url: &str) -> String {
@@ -149,6 +168,8 @@ fn sample(row: &Row) -> String {
         (None, "certificate_file") if row.name.starts_with("redis.") => quoted("/etc/fanfare/redis.crt"),
         (None, "key_file") if row.name.starts_with("redis.") => quoted("/etc/fanfare/redis.key"),
         (None, "certificate_file") => quoted("/etc/fanfare/tls.crt"),
+        (None, "chain_file") => quoted("/etc/fanfare/chain.crt"),
+        (None, "client_file") => quoted("/usr/share/fanfare/socket.io.js"),
         (None, "key_file") => quoted("/etc/fanfare/tls.key"),
         (None, "previous_secret") => quoted("the-secret-before"),
         (None, "redis_prefix") => quoted("laravel_database_"),
@@ -165,18 +186,21 @@ const DOCS_HEAD: &str = "\
 
 <!-- Printed by `fanfare print-config --docs` from the table in crates/server/src/settings/table.rs: change that. -->
 
-Settings come from four places; a later one wins:
+Settings come from six places; a later one wins:
 
 1. the defaults on this page,
-2. the file: `fanfare.toml` in the working directory when it is there, or the one named by `--config FILE`,
-3. the environment: `FANFARE_REDIS__URL` for `redis.url`, `FANFARE_APPS__MAIN__SECRET` for `apps.main.secret`; two
+2. `laravel-echo-server.json`, where `--laravel-echo-server FILE` names it ([migrating.md](migrating.md)),
+3. Laravel's own `.env`, where `--env-file FILE` names it ([laravel.md](laravel.md) says what is read of it),
+4. the file: `fanfare.toml` in the working directory when it is there, or the one named by `--config FILE`,
+5. the environment: `FANFARE_REDIS__URL` for `redis.url`, `FANFARE_APPS__MAIN__SECRET` for `apps.main.secret`; two
    underscores where the name has a dot,
-4. flags: `--listen`, `--admin`, `--workers`, `--redis-url`, `--log-format`, `--log-level`.
+6. flags: `--listen`, `--admin`, `--workers`, `--redis-url`, `--log-format`, `--log-level`.
 
 Durations are plain numbers of seconds, fractions allowed. Sizes are whole numbers of bytes.
 
 - `fanfare check-config` reads everything and tells all that is wrong, with file, line and column. Exit code 2 means that a
   node would not start.
+- `fanfare check-config --env-file .env` also tells what was understood of the `.env`, line by line.
 - `fanfare print-config` prints the settings in force and where each came from, secrets masked.
 - `fanfare print-config --defaults` prints an example file.
 
@@ -226,7 +250,11 @@ fn unit(row: &Row) -> String {
         Kind::Secret => "secret text".to_owned(),
         Kind::File => "path".to_owned(),
         Kind::RedisUrl => "URL, secret".to_owned(),
+        Kind::Prefixes => "prefixes".to_owned(),
+        Kind::PathPrefix => "path".to_owned(),
         Kind::HttpUrl => "URL".to_owned(),
+        Kind::HttpUrls => "URLs".to_owned(),
+        Kind::EchoClients => "ids and keys, secret".to_owned(),
         Kind::HeaderNames => "names of headers".to_owned(),
         Kind::Origins => "origins".to_owned(),
         Kind::Filter => "filter".to_owned(),

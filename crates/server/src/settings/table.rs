@@ -48,8 +48,16 @@ pub(crate) enum Kind {
     Namespace,
     /// What stands before an app's channel names in Redis. May be empty.
     Prefix,
+    /// Further ones: a list in the file, or text with commas.
+    Prefixes,
+    /// What stands before the paths of URLs: `/a/path`, or nothing.
+    PathPrefix,
     /// `http://host[:port]/path` or `https://…`; empty for none.
     HttpUrl,
+    /// Several of them: a list in the file, or text with commas.
+    HttpUrls,
+    /// `APPID:KEY`, secret: a list in the file, or text with commas.
+    EchoClients,
     /// Names of what webhooks are told of: a list in the file, or text with commas.
     WebhookKinds,
     /// Headers with their values, `Name: value`: a list in the file, or text with a line for each.
@@ -96,13 +104,23 @@ use Fallback::{Absent, Required, Seconds, Text, Whole};
 
 /// All settings, in the order in which they are printed; a section's rows stand together.
 #[rustfmt::skip]
-pub(crate) const TABLE: [Row; 78] = [
+pub(crate) const TABLE: [Row; 90] = [
     row("server.listen", Kind::Address, Text("127.0.0.1:8080"), "Where clients connect and the HTTP API is served. Port 0: any free one. Images set `0.0.0.0:8080`."),
+    row("server.path_prefix", Kind::PathPrefix, Text(""), "What stands before every path on that port, for a load balancer that passes it on: `/ws` makes `/app/KEY` `/ws/app/KEY`. Begins with a slash and ends without one. Empty: nothing."),
     row("server.admin", Kind::Address, Text("127.0.0.1:9601"), "Where metrics and health are served, to you and your load balancer. There is no password: keep it away from the internet."),
     row("server.workers", Kind::Count { min: 0, max: 64 }, Whole(0), "Threads that serve clients. 0: one for each core that the process may use."),
 
     row("tls.certificate_file", Kind::File, Absent, "The certificate in PEM, the server's own first, then those between it and the root. With it and `key_file` clients connect by `wss://` and `https://`, and by nothing else. Read anew when it changes."),
     row("tls.key_file", Kind::File, Absent, "The private key of that certificate in PEM, without a passphrase."),
+    row("tls.chain_file", Kind::File, Absent, "Certificates between the server's own and the root, in PEM, where `certificate_file` does not hold them: they are read behind it."),
+
+    row("socket_io.path", Kind::PathPrefix, Text("/socket.io"), "Where Socket.IO clients connect, on the port for clients."),
+    row("socket_io.ping_interval", PERIOD, Seconds(25.0), "How often a Socket.IO client and the node ask each other whether they live."),
+    row("socket_io.ping_timeout", PERIOD, Seconds(20.0), "How long the answer may take."),
+    row("socket_io.body_bytes", BYTES, Whole(1_000_000), "The largest message of a Socket.IO client, and the largest body of its requests."),
+    row("socket_io.polling", Kind::Switch, Fallback::Switch(true), "Whether they may connect by HTTP requests."),
+    row("socket_io.websocket", Kind::Switch, Fallback::Switch(true), "Whether they may connect by WebSocket."),
+    row("socket_io.client_file", Kind::File, Absent, "The file served at /socket.io/socket.io.js. Absent: none."),
 
     row("redis.url", Kind::RedisUrl, Text(""), "What joins the nodes: `redis://[user:password@]host:port[/db]`, with TLS `rediss://…`, behind Sentinel `redis+sentinel://[user:password@]host:port,host:port/master[/db]` ([redis.md](redis.md)). Empty: no Redis, and this node stands alone."),
     row("redis.url_file", Kind::File, Absent, "A file that holds the URL, instead of `redis.url`. Read again for each new link, so a changed password needs no restart."),
@@ -153,11 +171,14 @@ pub(crate) const TABLE: [Row; 78] = [
     row("apps.NAME.secret_file", Kind::File, Absent, "A file that holds the secret, instead of `secret`."),
     row("apps.NAME.previous_secret", Kind::Secret, Absent, "While rotating: a second secret whose signatures are good too. We sign with `secret`."),
     row("apps.NAME.redis_prefix", Kind::Prefix, Absent, "What stands before the app's channel names in Redis, as in Laravel's `database.redis.options.prefix`. Absent: the id and a colon. `\"\"`: nothing."),
+    row("apps.NAME.also_listen", Kind::Prefixes, Text(""), "Further prefixes that mean the same channels: Laravel's other spelling, as long as it is not known which one it uses ([laravel.md](laravel.md)). What comes with any of them is heard; what nodes themselves publish goes to one of them. A list, or text with commas."),
     row("apps.NAME.client_events", Kind::Choice(&["off", "members", "all"]), Text("members"), "Who may send client events on private and presence channels: nobody, whoever is subscribed, any connection."),
     row("apps.NAME.activity_timeout", Kind::Count { min: 1, max: 3_600 }, Whole(30), "Seconds of silence after which a client is asked whether it lives. Whole seconds: clients are told."),
     row("apps.NAME.on_gap", Kind::Choice(&["notice", "close"]), Text("notice"), "When messages were lost: tell the client, or close so that it comes back and loads anew."),
     row("apps.NAME.auth_url", Kind::HttpUrl, Text(""), "The application's own endpoint that says who may listen to a channel, for back ends that do not sign (Laravel's `redis` driver): `http://127.0.0.1:8000/broadcasting/auth`. `/broadcasting/auth` of this node asks it and signs. Empty: off."),
     row("apps.NAME.user_auth_url", Kind::HttpUrl, Text(""), "The same for `/broadcasting/user-auth`: the endpoint that says who the user is. Empty: off."),
+    row("apps.NAME.auth_urls", Kind::HttpUrls, Text(""), "Further addresses of the same application on other hosts; a client's `Referer` chooses among them. A list, or text with commas."),
+    row("apps.NAME.echo_clients", Kind::EchoClients, Text(""), "Keys of laravel-echo-server's HTTP API, unsigned: `[\"APPID:KEY\"]`. A list, or text with commas. Empty: none."),
     row("apps.NAME.auth_headers", Kind::HeaderNames, Text(""), "Headers that those two endpoints forward beside the usual ones, such as `X-Tenant`. A list, or text with commas."),
     row("apps.NAME.allowed_origins", Kind::Origins, Text(""), "Origins whose pages may open a WebSocket and ask those two endpoints: `https://shop.example`, `https://*.shop.example` for what is below it, `shop.example` for any scheme and port. A list, or text with commas. Empty: any page may open a WebSocket, and those of the origin of `auth_url` may ask. Pages that this node's own host name served may always, and so may what is no browser."),
     row("apps.NAME.channels_per_connection", COUNT, Whole(1_000), "The most channels a connection may be subscribed to."),

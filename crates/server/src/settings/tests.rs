@@ -29,8 +29,12 @@ fn another(row: &Row) -> String {
         (Kind::RedisUrl, _) => "\"redis://localhost:7/7\"".to_owned(),
         (Kind::Filter, _) => "\"debug\"".to_owned(),
         (Kind::HttpUrl, _) => "\"http://other/\"".to_owned(),
+        (Kind::PathPrefix, _) => "\"/other\"".to_owned(),
         (Kind::Origins, _) => "\"http://other\"".to_owned(),
+        (Kind::Switch, "polling" | "websocket") => "false".to_owned(),
         (Kind::Switch, _) => "true".to_owned(),
+        (Kind::HttpUrls, _) => "\"http://other/\"".to_owned(),
+        (Kind::EchoClients, _) => "\"other:key\"".to_owned(),
         (Kind::WebhookKinds, _) => "\"cache_miss\"".to_owned(),
         (Kind::History, _) => "\"chat-* 7 7\"".to_owned(),
         (Kind::Headers, _) => "\"X-Tenant: 7\"".to_owned(),
@@ -48,6 +52,7 @@ fn file_with(row: &Row, value: &str) -> String {
     }
     let Some(key) = table::app_key(row.name) else {
         let other = match row.name {
+            "tls.chain_file" => "certificate_file = \"c.pem\"\nkey_file = \"k.pem\"\n",
             "tls.certificate_file" => "key_file = \"k.pem\"\n",
             "tls.key_file" | "redis.key_file" => "certificate_file = \"c.pem\"\n",
             "redis.certificate_file" => "key_file = \"k.pem\"\n",
@@ -78,7 +83,11 @@ fn each_setting_changed_from_its_default_is_seen_with_its_place() {
             _ => another(row),
         };
         let settings = read(&file_with(row, &value), &[]).unwrap_or_else(|problems| panic!("{}: {problems}", row.name));
-        let shown = if matches!(row.kind, Kind::Secret | Kind::Headers) { "\"***\"".to_owned() } else { value };
+        let shown = if matches!(row.kind, Kind::Secret | Kind::Headers | Kind::EchoClients) {
+            "\"***\"".to_owned()
+        } else {
+            value
+        };
         let printed = effective(&settings);
         let line =
             printed.lines().find(|line| line.starts_with(&format!("{key} = {shown} ")) && line.contains("f.toml"));
@@ -173,7 +182,10 @@ fn what_is_wrong_is_said_with_place_key_and_remedy() {
     };
     check("[server]\nlisen = 1", "f.toml:2:1: server.lisen: no such key; did you mean server.listen?");
     check("[server]\nlinger = 1", "f.toml:2:1: server.linger: no such key; did you mean redis.linger?");
-    check("[server]\nport = 1", "f.toml:2:1: server.port: no such key; [server] has listen, admin, workers");
+    check(
+        "[server]\nport = 1",
+        "f.toml:2:1: server.port: no such key; [server] has listen, path_prefix, admin, workers",
+    );
     check("[sever]\nlisten = 1", "f.toml:1:2: sever: no such section; did you mean [server]?");
     check("listen = 1", "f.toml:1:1: listen: is outside of a section; did you mean server.listen?");
     check("server = 1", "f.toml:1:1: server: is not a table; write [server] and its keys below");

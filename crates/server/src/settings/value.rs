@@ -58,11 +58,14 @@ impl Fallback {
 impl Kind {
     /// True for what must not be shown whole.
     pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::RedisUrl | Self::Headers)
+        matches!(self, Self::Secret | Self::RedisUrl | Self::Headers | Self::EchoClients)
     }
 
     fn is_list(self) -> bool {
-        matches!(self, Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History)
+        matches!(
+            self,
+            Self::Prefixes | Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History
+        )
     }
 
     fn is_number(self) -> bool {
@@ -163,8 +166,16 @@ impl Row {
             Kind::File => plain(),
             Kind::RedisUrl => read_redis_url(text),
             Kind::Namespace | Kind::Prefix => self.read_name_start(text),
+            Kind::Prefixes => {
+                let mut parts = listed(text);
+                parts.try_for_each(|part| self.read_name_start(part).map(drop)).and_then(|()| plain())
+            }
+            Kind::PathPrefix if text.is_empty() || is_path_prefix(text) => plain(),
+            Kind::PathPrefix => Err(format!("{text:?} is no beginning of a path; write {}", wanted())),
             Kind::HttpUrl if text.is_empty() => plain(),
             Kind::HttpUrl => Target::parse(text).and_then(|_| plain()),
+            Kind::HttpUrls => listed(text).try_for_each(|part| Target::parse(part).map(drop)).and_then(|()| plain()),
+            Kind::EchoClients => read_echo_clients(text),
             Kind::HeaderNames => check_header_names(text).and_then(|()| plain()),
             Kind::Origins => listed(text).try_for_each(|part| Pattern::parse(part).map(drop)).and_then(|()| plain()),
             Kind::WebhookKinds => check_webhook_kinds(text).and_then(|()| plain()),
@@ -223,7 +234,11 @@ impl Row {
             Kind::RedisUrl => "a URL such as \"redis://user:password@host:6379\"".to_owned(),
             Kind::Namespace => "a short beginning for our names in Redis, such as \"ff:\"".to_owned(),
             Kind::Prefix => "the prefix in quotes, such as \"laravel_database_\"; \"\" for none".to_owned(),
+            Kind::Prefixes => "prefixes, such as [\"laravel-database-\"]".to_owned(),
+            Kind::PathPrefix => "a path such as \"/ws\", or \"\" for none".to_owned(),
             Kind::HttpUrl => "a URL such as \"http://127.0.0.1:8000/a/path\"".to_owned(),
+            Kind::HttpUrls => "URLs, such as [\"https://shop.example/broadcasting/auth\"]".to_owned(),
+            Kind::EchoClients => "ids with their keys, such as [\"APPID:KEY\"]".to_owned(),
             Kind::HeaderNames => "names of HTTP headers, such as [\"X-Tenant\"]".to_owned(),
             Kind::Origins => "origins, such as [\"https://shop.example\"]".to_owned(),
             Kind::Filter => "a level (\"error\", \"warn\", \"info\", \"debug\", \"trace\") and exceptions, such as \
@@ -260,9 +275,26 @@ fn is_identifier(text: &str) -> bool {
     (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%&:\"\\".contains(&b))
 }
 
+fn is_path_prefix(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
+    text.starts_with('/') && !text.ends_with('/') && !text.contains("//") && text.bytes().all(fits)
+}
+
 /// The parts of a list written as text.
 pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ']).filter(|part| !part.is_empty())
+}
+
+/// Keys are secrets and are never told.
+fn read_echo_clients(text: &str) -> Result<Scalar, String> {
+    if listed(text).any(|part| part == MASK) {
+        return Err("is the mask that print-config prints; write the ids and keys themselves".to_owned());
+    }
+    let fits = |part: &str| part.split_once(':').is_some_and(|(id, key)| !id.is_empty() && !key.is_empty());
+    match listed(text).all(fits) {
+        true => Ok(Scalar::Secret(Secret::new(text))),
+        false => Err("has an entry without an id, a colon and a key; write [\"APPID:KEY\"]".to_owned()),
+    }
 }
 
 fn check_header_names(text: &str) -> Result<(), String> {

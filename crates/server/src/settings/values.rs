@@ -31,6 +31,10 @@ pub(crate) struct Values {
     pub webhooks: Vec<(String, Source)>,
     /// No app was configured, and the development app stands in.
     pub development: bool,
+    /// What the layers found worth a second look.
+    pub notes: Vec<Problem>,
+    /// Where the application looks for us, by its own settings.
+    pub laravel_port: Option<(u16, Source)>,
 }
 
 /// The app that is there when none is configured.
@@ -54,6 +58,8 @@ impl Values {
                 values.webhooks.push((table.clone(), source.clone()));
             }
         }
+        values.notes = layers.iter().flat_map(|layer| layer.notes.iter().cloned()).collect();
+        values.laravel_port = layers.iter().find_map(|layer| layer.laravel_port.clone());
         values.development = values.apps.is_empty();
         if values.development {
             values.apps.push((DEVELOPMENT_NAME.to_owned(), Source::Default));
@@ -115,7 +121,11 @@ impl Values {
         let (mut variables, mut flags) = (0, 0);
         for value in self.by_name.values() {
             match &value.source {
-                Source::File { path, .. } if !parts.contains(path) => parts.push(path.clone()),
+                Source::File { path, .. } | Source::Variables { path, .. } | Source::Json { path, .. }
+                    if !parts.contains(path) =>
+                {
+                    parts.push(path.clone())
+                }
                 Source::Environment(_) => variables += 1,
                 Source::Flag(_) => flags += 1,
                 _ => {}
@@ -145,6 +155,19 @@ impl Values {
         if let Some(value) = self.by_name.get_mut(name) {
             value.scalar = Some(scalar);
         }
+    }
+
+    /// As if nobody had said anything.
+    pub(crate) fn forget(&mut self, name: &str) {
+        if let (Some(value), Some(row)) = (self.by_name.get_mut(name), table::row_of(name)) {
+            *value = Value { scalar: row.default.scalar(row.kind), source: Source::Default };
+        }
+    }
+
+    /// All that is not as it is by default, by name.
+    pub(crate) fn said(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let said = self.by_name.iter().filter(|(_, value)| value.source != Source::Default);
+        said.map(|(name, value)| (name.as_str(), value))
     }
 
     pub(crate) fn source(&self, name: &str) -> &Source {

@@ -19,13 +19,16 @@ use crate::settings::{self, Problem, Problems};
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Contents {
     certificate: Result<Vec<u8>, String>,
+    /// Empty where there is no such file.
+    chain: Result<Vec<u8>, String>,
     key: Result<Vec<u8>, String>,
 }
 
 impl Contents {
     pub(super) fn read(files: &settings::Tls) -> Self {
         let read = |path: &Path| std::fs::read(path).map_err(|error| error.to_string());
-        Self { certificate: read(&files.certificate_file), key: read(&files.key_file) }
+        let chain = files.chain_file.as_deref().map_or(Ok(Vec::new()), read);
+        Self { certificate: read(&files.certificate_file), chain, key: read(&files.key_file) }
     }
 }
 
@@ -40,10 +43,18 @@ pub(super) struct Certificate {
 /// # Errors
 /// What is wrong with either file, or between the two.
 pub(super) fn judge(files: &settings::Tls, contents: &Contents, now: SystemTime) -> Result<Certificate, Problems> {
-    let [certificate_place, key_place] = &files.places;
+    let [certificate_place, key_place, chain_place] = &files.places;
     let of_certificate = |text: String| Problem::new(certificate_place, "tls.certificate_file", text);
     let of_key = |text: String| Problem::new(key_place, "tls.key_file", text);
     let chain = chain(&files.certificate_file, &contents.certificate, now).map_err(of_certificate);
+    let behind = behind(files, contents).map_err(|text| Problem::new(chain_place, "tls.chain_file", text));
+    let chain = match (chain, behind) {
+        (Ok((mut chain, ends)), Ok(behind)) => {
+            chain.extend(behind);
+            Ok((chain, ends))
+        }
+        (Err(problem), _) | (Ok(_), Err(problem)) => Err(problem),
+    };
     let key = key(&files.key_file, &contents.key).map_err(of_key);
     let ((chain, ends), key) = match (chain, key) {
         (Ok(chain), Ok(key)) => (chain, key),
@@ -88,6 +99,18 @@ fn chain(path: &Path, content: &Result<Vec<u8>, String>, now: SystemTime) -> Res
     Ok((chain, ends))
 }
 
+/// What the file of the chain holds.
+fn behind(files: &settings::Tls, contents: &Contents) -> Result<Chain, String> {
+    let Some(path) = &files.chain_file else { return Ok(Chain::new()) };
+    let pem = contents.chain.as_ref().map_err(|error| unreadable(path, error))?;
+    let chain: Result<Chain, PemError> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(format!("{path:?} holds no certificate in PEM; leave it out")),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(format!("what is in {path:?} is not PEM: {error}")),
+    }
+}
+
 fn moment(time: Time) -> SystemTime {
     UNIX_EPOCH + time.to_unix_duration()
 }
@@ -120,7 +143,7 @@ fn holds(text: &[u8], words: &[u8]) -> bool {
 
 /// Says of a key that does not belong to the first certificate what is most likely the slip.
 fn not_its_key(files: &settings::Tls, key: &CertifiedKey) -> String {
-    let settings::Tls { certificate_file, key_file, places } = files;
+    let settings::Tls { certificate_file, key_file, places, .. } = files;
     let fits = |one: &CertificateDer<'static>| CertifiedKey::new(vec![one.clone()], key.key.clone()).keys_match();
     if key.cert.iter().any(|one| fits(one).is_ok()) {
         return format!(

@@ -68,9 +68,6 @@ impl Fault {
     }
 }
 
-/// Where clients expect it.
-const PATH: &str = "/socket.io";
-
 const NO_CLIENT: &str =
     "socket_io.client_file is not set: write the path of dist/socket.io.js of the npm package socket.io-client\n";
 
@@ -92,8 +89,12 @@ pub(crate) enum Transport {
 /// The part of the node that speaks Engine.IO.
 pub(crate) struct EngineIo {
     pub(crate) sessions: Arc<Sessions>,
-    /// Clients may poll.
+    /// `/socket.io`, where clients expect it.
+    pub(crate) path: String,
+    /// Clients may poll …
     pub(crate) polling: bool,
+    /// … and have a WebSocket.
+    pub(crate) websocket: bool,
     /// What is served as `socket.io.js`.
     pub(crate) client: Option<Bytes>,
     /// The most of one request …
@@ -105,7 +106,16 @@ pub(crate) struct EngineIo {
 impl EngineIo {
     /// What follows the path of Engine.IO, where this path is one of its.
     pub(crate) fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(PATH).filter(|rest| matches!(*rest, "" | "/" | "/socket.io.js"))
+        path.strip_prefix(&*self.path).filter(|rest| matches!(*rest, "" | "/" | "/socket.io.js"))
+    }
+
+    /// True for an upgrade that begins a session.
+    pub(crate) fn is_new_socket(&self, path: &str, query: &str) -> bool {
+        let pairs = || query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        self.websocket
+            && matches!(self.rest(path), Some("" | "/"))
+            && pairs().any(|pair| pair == ("transport", "websocket"))
+            && pairs().all(|(name, _)| name != "sid" && !name.contains('%'))
     }
 
     /// Reads what follows the path, and the query.
@@ -119,7 +129,7 @@ impl EngineIo {
         let value = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
         let transport = match value("transport") {
             Some("polling") if self.polling => Transport::Polling,
-            Some("websocket") => Transport::WebSocket,
+            Some("websocket") if self.websocket => Transport::WebSocket,
             _ => return Err(Fault::UnknownTransport),
         };
         let framing = if value("EIO") == Some("4") { Framing::Separated } else { Framing::Counted };

@@ -533,7 +533,7 @@ impl Node {
                 }
                 Command::Store(id, operation) => {
                     let Some(channel) = self.topics.channel(id) else { continue };
-                    let [topic] = self.store.keys.topics(channel).unwrap();
+                    let topic = self.store.keys.topic(channel).unwrap();
                     let (channel, wants) = (Keys::channel(channel), self.store.keys.wants(channel));
                     self.errands.push_back(Errand {
                         id,
@@ -556,7 +556,7 @@ impl Node {
 
     fn names_of(&self, ids: &[TopicId]) -> Vec<String> {
         let channels = ids.iter().filter_map(|id| self.topics.channel(*id));
-        channels.map(|channel| self.store.keys.topics(channel).unwrap()[0].as_str().to_owned()).collect()
+        channels.map(|channel| self.store.keys.topic(channel).unwrap().as_str().to_owned()).collect()
     }
 
     /// The workers look at what they were pushed.
