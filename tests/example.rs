@@ -1,8 +1,10 @@
 //! The application of `docs/examples/laravel` as two people see it in Chromium, each on a node of its own.
 
+use std::sync::RwLockReadGuard;
+
 use crate::echo::SERVED;
-use crate::support::example::{self, Example};
-use crate::support::ports;
+use crate::support::cluster::together;
+use crate::support::example::Example;
 use crate::support::prelude::*;
 use crate::support::visitors::Visitors;
 
@@ -11,26 +13,32 @@ const SAID: &str = "#messages p";
 const FIELD: &str = "#send input";
 
 struct Town {
-    cluster: Cluster,
+    /// The client below Echo.
+    front: &'static str,
+    nodes: Vec<Node>,
     /// Browsers find nodes here, as behind a load balancer.
     balancer: Relay,
     example: Example,
     visitors: Visitors,
+    _redis: Redis,
+    _machine: RwLockReadGuard<'static, ()>,
 }
 
 impl Town {
-    fn of(front: &str) -> Self {
-        let port = ports::free();
-        let cluster = Cluster::with(2, &[("FANFARE_APPS__MAIN__AUTH_URL", &example::auth_url(port))]);
-        let balancer = Relay::start(cluster.nodes[0].address.port());
-        let example = Example::start(port, &cluster.redis, balancer.port, front);
+    /// The nodes know what the application's own `.env` says, and nothing else of it.
+    fn of(front: &'static str) -> Self {
+        let machine = together();
+        let redis = Redis::start();
+        let balancer = Relay::start(0);
+        let example = Example::start(&redis, balancer.port, front);
+        let nodes = (0..2).map(|_| Node::with_env_file(&example.env_file())).collect();
         let visitors = Visitors::of(example.url());
-        Self { cluster, balancer, example, visitors }
+        Self { front, nodes, balancer, example, visitors, _redis: redis, _machine: machine }
     }
 
     /// Who connects from now on comes to this node.
     fn leads_to(&self, node: usize) {
-        self.balancer.aim(self.cluster.nodes[node].address.port());
+        self.balancer.aim(self.nodes[node].address.port());
     }
 
     /// Opens a page and waits until the node has all its subscriptions.
@@ -41,8 +49,14 @@ impl Town {
     }
 
     fn has_subscribed(&self, node: usize, subscriptions: usize) {
-        let all = || self.cluster.nodes[node].metric("fanfare_subscriptions", &[]) == subscriptions as f64;
+        let all = || self.nodes[node].metric("fanfare_subscriptions", &[]) == subscriptions as f64;
         until("the page has subscribed", || all().then_some(()));
+    }
+
+    /// Ann's page, to be looked at.
+    fn picture(&mut self, page: &str) {
+        let suffix = if self.front == "pusher" { String::new() } else { format!("-{}", self.front) };
+        self.visitors.picture("ann", &format!("example-{page}{suffix}"));
     }
 
     fn says(&mut self, who: &str, text: &str) {
@@ -63,8 +77,9 @@ fn two_people_in_chromium_hear_the_same_over_socket_io() {
     }
 }
 
-fn visit(front: &str) {
+fn visit(front: &'static str) {
     let mut town = Town::of(front);
+    town.leads_to(0);
     town.visitors.logs_in("ann", "Ann Lindqvist");
     town.has_subscribed(0, 2);
     town.leads_to(1);
@@ -93,7 +108,7 @@ fn the_dashboard(town: &mut Town) {
         }
     }
     visitors.sees("ann", "#state", &["connected"]);
-    visitors.picture("ann", "example-dashboard");
+    town.picture("dashboard");
 }
 
 /// Who is there, what is said, who is typing.
@@ -115,7 +130,7 @@ fn the_chat(town: &mut Town) {
 /// Ann's node is gone without a word: her page comes back on the other one and hears again. Then Ben leaves.
 fn a_node_dies(town: &mut Town) {
     town.leads_to(1);
-    town.cluster.nodes[0].kill();
+    town.nodes[0].kill();
     town.has_subscribed(1, 2);
     town.visitors.sees("ann", "#state", &["connected"]);
     town.says("ann", "Then I take two hundred.");
@@ -124,7 +139,7 @@ fn a_node_dies(town: &mut Town) {
     town.visitors.types("ben", FIELD, "Nob");
     town.visitors.sees("ann", "#typing", &["Ben Okafor is typing …"]);
     town.visitors.sees("ann", SAID, &talk);
-    town.visitors.picture("ann", "example-chat");
+    town.picture("chat");
     town.visitors.goes("ben");
     town.visitors.sees("ann", PEOPLE, &["Ann Lindqvist (you)"]);
 }

@@ -1,8 +1,8 @@
 <?php
 /**
  * The application of docs/examples/laravel on the framework that Debian has. What `bootstrap/app.php` says to Laravel 11 and
- * later is said here to Laravel 8; the rest of the application is its own. The environment has what its `.env` would have,
- * and EXAMPLE_STORAGE, a folder to write to.
+ * later is said here to Laravel 8; the rest of the application is its own. EXAMPLE_STORAGE in the environment names a folder
+ * that has its `.env` and is there to write to.
  */
 
 namespace App\Http\Middleware;
@@ -18,8 +18,10 @@ namespace Example;
 
 use Illuminate\Config\Repository;
 use Illuminate\Foundation\Application;
+use Illuminate\Foundation\Bootstrap\LoadEnvironmentVariables;
 use Illuminate\Support\Facades\Broadcast;
 use Illuminate\Support\Facades\Facade;
+use Illuminate\Support\Str;
 
 const ROOT = __DIR__ . '/../../../../docs/examples/laravel';
 
@@ -76,8 +78,8 @@ function settings(string $storage): array
     }
     return $own + [
         'app' => [
-            'name' => 'Laravel',
-            'env' => 'local',
+            'name' => env('APP_NAME'),
+            'env' => env('APP_ENV'),
             'debug' => true,
             'url' => env('APP_URL'),
             'key' => env('APP_KEY'),
@@ -87,8 +89,8 @@ function settings(string $storage): array
         'database' => [
             'redis' => [
                 'client' => 'phpredis',
-                'options' => ['prefix' => 'laravel_database_'],
-                'default' => ['host' => '127.0.0.1', 'port' => env('REDIS_PORT'), 'database' => 0],
+                'options' => ['prefix' => Str::slug(env('APP_NAME'), '_') . '_database_'],
+                'default' => ['host' => env('REDIS_HOST'), 'port' => env('REDIS_PORT'), 'database' => 0],
             ],
         ],
         'logging' => ['default' => 'stderr', 'channels' => ['stderr' => ['driver' => 'errorlog']]],
@@ -119,9 +121,11 @@ function application(): Application
     }
     $app = new Application(realpath(ROOT));
     $app->useStoragePath($storage);
+    $app->useEnvironmentPath($storage);
+    (new LoadEnvironmentVariables())->bootstrap($app);
     $app->instance('config', new Repository(settings($storage)));
     $app->detectEnvironment(function () {
-        return 'local';
+        return env('APP_ENV');
     });
     $app->singleton(\Illuminate\Contracts\Http\Kernel::class, HttpKernel::class);
     $app->singleton(\Illuminate\Contracts\Console\Kernel::class, ConsoleKernel::class);
