@@ -10,6 +10,7 @@ mod counts;
 mod descriptors;
 mod doctor;
 mod echo;
+mod echo_server;
 mod echo_server_file;
 mod env_file;
 mod example;

@@ -325,7 +325,10 @@ impl Door {
             return Ok(text(StatusCode::NOT_FOUND, &words));
         }
         let path = request.uri().path();
+        let is_upgrade = request.headers().contains_key(UPGRADE);
         let mut answer = match dialect_at(path) {
+            // Health checks of laravel-echo-server's users look here.
+            _ if path == "/" && !is_upgrade => text(StatusCode::OK, "OK\n"),
             Some((dialect, rest)) => self.upgrade(&request, dialect, rest, upgrade),
             None if path == "/up" => text(StatusCode::OK, "OK\n"),
             None if self.engine_io.rest(path).is_some() => self.engine_io(request, peer, upgrade).await,
