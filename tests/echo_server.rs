@@ -132,16 +132,15 @@ fn both_servers_on_one_redis_hear_the_same_events() {
     until("the old server has them", || old().contains("\"occupied\":true").then_some(()));
     laravel.broadcast(&["news"], 1);
     laravel.broadcast(&["private-orders.7"], 2);
-    // What comes to the node over HTTP goes by the same Redis.
+    // What comes to the node with a key goes by the same Redis, read as the old server reads it.
     let event = json!({ "name": "App\\Events\\OrderShipped", "channel": "news", "data": r#"{"number":3}"# });
-    assert_eq!(APPLICATION.post(town.node.address, "events", &event.to_string()).body, "{}");
     let keyed = town.ask(false, "POST", &format!("/apps/{CLIENT_ID}/events"), CLIENT_KEY, &event.to_string());
     assert_eq!(keyed.body, r#"{"message":"ok"}"#);
     laravel.broadcast(&["news"], 4);
     for client in &mut clients {
         let numbers: Vec<u64> =
-            (0..5).map(|_| client.until(|told| told["kind"] == "event")["data"]["number"].as_u64().unwrap()).collect();
-        assert_eq!(numbers, [1, 2, 3, 3, 4]);
+            (0..4).map(|_| client.until(|told| told["kind"] == "event")["data"]["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, [1, 2, 3, 4]);
     }
     // The node keeps out of the old server's book of members, and the other way round.
     let users =

@@ -66,7 +66,12 @@ pub(super) async fn publish_for_echo(api: &Api, app: &Arc<App>, body: &[u8]) -> 
     if !has_channel || present(body.name).is_none() || body.data.is_none() {
         return Err(Refused::bad("Event must include channel, event name and data"));
     }
-    let publish = read(app, text, "", Data::Any)?;
+    let mut publish = read(app, text, "", Data::Any)?;
+    // JSON in a string is that JSON from here on: laravel-echo-servers on the same Redis do not look into strings.
+    let content = publish.event.data.string_content();
+    if let Some(data) = content.and_then(|content| RawJson::parse(&content)) {
+        publish.event.data = data;
+    }
     send(api, app, vec![publish]).await?;
     Ok(Bytes::from_static(br#"{"message":"ok"}"#))
 }
