@@ -129,6 +129,23 @@ fn where_all_is_well_nothing_is_bad() {
 }
 
 #[test]
+fn a_laravel_that_tells_nobody_is_found_by_its_own_file() {
+    let folder = Folder::new();
+    let look = |lines: &str| {
+        let file = folder.write(".env", &format!("APP_NAME=Shop\nAPP_KEY=base64:hush\n{lines}\n"));
+        doctor(&[], &["--env-file", &file])
+    };
+    look("BROADCAST_DRIVER=log").tells("laravel", "bad", ".env:3", "BROADCAST_DRIVER=redis");
+    look("").tells("laravel", "bad", "no BROADCAST_CONNECTION is set", "BROADCAST_CONNECTION=redis");
+    look("BROADCAST_CONNECTION=null").tells("laravel", "bad", "is not broadcasting anything", "redis");
+    look("BROADCAST_CONNECTION=ably").tells("laravel", "bad", "to Ably", "BROADCAST_CONNECTION=redis");
+    let keys = "PUSHER_APP_ID=a\nPUSHER_APP_KEY=b\nPUSHER_APP_SECRET=hush";
+    look(&format!("BROADCAST_CONNECTION=pusher\n{keys}")).tells("laravel", "bad", "Pusher's cloud", "PUSHER_PORT");
+    look(&format!("BROADCAST_CONNECTION=pusher\nPUSHER_HOST=ws.test\n{keys}")).tells("laravel", "ok", ".env", "");
+    look("BROADCAST_CONNECTION=redis").tells("laravel", "ok", ".env", "");
+}
+
+#[test]
 fn findings_are_lines_for_people_with_the_line_to_change() {
     let url = format!("redis://127.0.0.1:{}", ports::free());
     let mut command = bare_command();

@@ -82,7 +82,9 @@ pub(crate) fn run(invocation: &Invocation) -> ExitCode {
         Command::Listen(asked) => load().and_then(|settings| wait_for(listen::run(asked, &settings))),
         Command::Health(asked) => load().and_then(|settings| health::run(asked, &settings)),
         Command::Probe(asked) => load().and_then(|settings| wait_for(probe::run(asked, &settings))),
-        Command::Doctor(asked) => load().and_then(|settings| wait_for(doctor::run(asked, &settings))),
+        Command::Doctor(asked) => {
+            load().and_then(|settings| wait_for(doctor::run(asked, &invocation.flags, &settings)))
+        }
         Command::CheckConfig => load().and_then(|settings| check_config::run(&settings, &invocation.flags)),
         Command::Elsewhere(hint) => Err(Failure::Usage((*hint).to_owned())),
         Command::PrintConfig(asked) => print_config::run(asked, load),

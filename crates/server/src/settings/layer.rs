@@ -20,6 +20,8 @@ pub(crate) struct Layer {
     pub notes: Vec<Problem>,
     /// Where the application looks for us, by its own settings.
     pub laravel_port: Option<(u16, Source)>,
+    /// Why nothing of what Laravel says comes here, and what to write instead.
+    pub unheard: Option<(Problem, String)>,
 }
 
 impl Layer {

@@ -35,6 +35,8 @@ pub(crate) struct Values {
     pub notes: Vec<Problem>,
     /// Where the application looks for us, by its own settings.
     pub laravel_port: Option<(u16, Source)>,
+    /// Why nothing of what Laravel says comes here, and what to write instead.
+    pub unheard: Option<(Problem, String)>,
 }
 
 /// The app that is there when none is configured.
@@ -59,6 +61,7 @@ impl Values {
             }
         }
         values.notes = layers.iter().flat_map(|layer| layer.notes.iter().cloned()).collect();
+        values.unheard = layers.iter().find_map(|layer| layer.unheard.clone());
         values.laravel_port = layers.iter().find_map(|layer| layer.laravel_port.clone());
         values.development = values.apps.is_empty();
         if values.development {

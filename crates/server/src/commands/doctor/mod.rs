@@ -5,6 +5,7 @@
 
 mod back_end;
 mod clock;
+mod laravel;
 mod limits;
 mod node;
 mod prefix;
@@ -18,13 +19,14 @@ use super::Failure;
 use super::reach::Address;
 use super::target;
 use crate::cli::Doctor;
-use crate::settings::Settings;
+use crate::settings::{Flags, Settings};
 use report::Report;
 
-pub(super) async fn run(asked: &Doctor, settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn run(asked: &Doctor, flags: &Flags, settings: &Settings) -> Result<(), Failure> {
     let node = asked.node.as_deref().map(|url| address("--node", url, settings)).transpose()?;
     let public = asked.public.as_deref().map(|url| address("--public", url, settings)).transpose()?;
     let mut report = Report::new(asked.json);
+    laravel::examine(flags, settings, &mut report);
     redis::examine(settings, asked.watch, &mut report).await;
     for app in &settings.apps {
         back_end::examine(app, settings, &mut report).await;

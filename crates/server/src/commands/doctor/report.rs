@@ -8,6 +8,7 @@ use super::super::{Failure, print};
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Check {
+    Laravel,
     Redis,
     Rights,
     Prefix,

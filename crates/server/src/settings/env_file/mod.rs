@@ -177,6 +177,13 @@ impl EnvFile<'_> {
         }
     }
 
+    /// What Laravel says does not come here.
+    fn note_unheard(&mut self, keys: &[&str], text: String, instead: &str) {
+        self.note(keys, format!("{text}; write {instead}"));
+        let place = self.layer.notes.last().map(|note| note.place.clone()).unwrap_or_default();
+        self.layer.unheard = Some((Problem::new(place, "", text), instead.to_owned()));
+    }
+
     fn note_broadcasting(&mut self, broadcasting: &Broadcasting) {
         let Broadcasting { driver, key } = broadcasting;
         let [connection, old] = ["BROADCAST_CONNECTION", "BROADCAST_DRIVER"].map(|key| self.text(key));
@@ -191,12 +198,13 @@ impl EnvFile<'_> {
         match driver.as_str() {
             "log" | "null" => {
                 let says = if key.is_some() { format!("{shown} is {driver}") } else { format!("no {shown} is set") };
-                let text = format!(
-                    "Laravel is not broadcasting anything, as {says}; write {shown}=redis (or reverb, or pusher)"
-                );
-                self.note(&[shown], text);
+                let text = format!("Laravel is not broadcasting anything, as {says}");
+                self.note_unheard(&[shown], text, &format!("{shown}=redis (or reverb, or pusher)"));
             }
-            "ably" => self.note(&[shown], "Laravel broadcasts to Ably, and not to this node; write redis or pusher"),
+            "ably" => {
+                let text = "Laravel broadcasts to Ably, and not to this node".to_owned();
+                self.note_unheard(&[shown], text, &format!("{shown}=redis (or pusher)"));
+            }
             "pusher" | "reverb" => self.note_address(driver),
             _ => {}
         }
@@ -209,9 +217,9 @@ impl EnvFile<'_> {
             _ => ["PUSHER_HOST", "PUSHER_PORT"],
         };
         if driver == "pusher" && self.filled(host).is_none() {
-            let text = "no PUSHER_HOST is set: Laravel publishes to Pusher's cloud and not to this node; write its host, \
-                        PUSHER_PORT and PUSHER_SCHEME";
-            return self.note(&["BROADCAST_CONNECTION", "BROADCAST_DRIVER"], text);
+            let text = "no PUSHER_HOST is set: Laravel publishes to Pusher's cloud and not to this node".to_owned();
+            let keys = ["BROADCAST_CONNECTION", "BROADCAST_DRIVER"];
+            return self.note_unheard(&keys, text, "its host, PUSHER_PORT and PUSHER_SCHEME");
         }
         let number = self.filled(port).and_then(|text| text.parse().ok());
         self.layer.laravel_port = number.map(|number| (number, self.source(&[port])));
