@@ -28,6 +28,7 @@ mod metrics;
 mod order;
 mod outage;
 mod plain;
+mod polls;
 mod presence;
 mod property;
 mod pusher;
