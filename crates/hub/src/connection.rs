@@ -320,17 +320,19 @@ impl Connection {
         if !outbox.is_empty() {
             // Its task already waits for the socket.
             outbox.push_rest(slices, 0);
-        } else {
-            match self.sink.get().map(|sink| sink.try_write(slices)) {
-                Some(Ok(n)) => outbox.push_rest(slices, n),
-                None => outbox.push_rest(slices, 0),
-                Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => outbox.push_rest(slices, 0),
+        } else if let Some(sink) = self.sink.get() {
+            match sink.try_write(slices) {
+                Ok(n) => outbox.push_rest(slices, n),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => outbox.push_rest(slices, 0),
                 // The reading side finds out.
-                Some(Err(_)) => {}
+                Err(_) => {}
             }
-            if !outbox.is_empty() || self.sink.get().is_some_and(Sink::is_pending) {
+            if !outbox.is_empty() || sink.is_pending() {
                 self.wake();
             }
+        } else {
+            outbox.push_rest(slices, 0);
+            self.wake();
         }
         drop(outbox);
         self.recount();
