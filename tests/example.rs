@@ -2,7 +2,6 @@
 
 use std::sync::RwLockReadGuard;
 
-use crate::echo::SERVED;
 use crate::support::cluster::together;
 use crate::support::example::Example;
 use crate::support::prelude::*;
@@ -72,9 +71,7 @@ fn two_people_in_chromium_hear_what_is_for_them_whichever_node_they_are_on() {
 
 #[test]
 fn two_people_in_chromium_hear_the_same_over_socket_io() {
-    if SERVED.contains(&"socket.io") {
-        visit("socket.io");
-    }
+    visit("socket.io");
 }
 
 fn visit(front: &'static str) {
