@@ -1,8 +1,6 @@
 //! Socket.IO behind load balancers: the files of `deploy/` keep the polls of a session at its node. WebSockets need nothing of
 //! that, and no other client is touched by it.
 
-use std::net::SocketAddr;
-
 use crate::support::balancer::{Balancer, Change, NODES};
 use crate::support::node::KEY;
 use crate::support::prelude::*;
@@ -78,10 +76,13 @@ fn without_stickiness_a_session_is_unknown_to_the_next_node() {
         });
         assert_eq!((lost.status, &*lost.body), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
     }
-    // A real client cannot hold its connection, and tries anew.
+    // Of a real client: this one is connected by its first answer, loses that at a next one, and begins anew.
     let balancer = Balancer::haproxy(&cluster.nodes, &NOTHING);
-    let mut echo = echo(&cluster.nodes, &balancer, Way::HaproxyCookie, SocketIo::Four, &["polling"]);
+    let mut echo = echo(&cluster.nodes, &balancer, Way::HaproxyAddress, SocketIo::Two, &["polling"]);
+    let first = echo.socket_id.clone();
     echo.until(|told| told["state"] == "disconnected");
+    echo.connected();
+    assert_ne!(echo.socket_id, first);
 }
 
 #[test]
@@ -157,7 +158,7 @@ enum SocketIo {
 
 /// A real Echo before a balancer. Clients of version 2 let a browser keep cookies, so here something below them does.
 fn echo(nodes: &[Node], balancer: &Balancer, way: Way, client: SocketIo, transports: &[&str]) -> Browser {
-    let port = SocketAddr::port(&balancer.address);
+    let port = balancer.address.port();
     let (echo, library, keeper) = match client {
         SocketIo::Two => ("laravel-echo-1", "socket.io-client-2", "below"),
         SocketIo::Four => ("laravel-echo", "socket.io-client", "own"),
@@ -204,8 +205,7 @@ fn echo_polls_and_changes_to_a_websocket_and_comes_back_when_its_node_dies() {
                 hears(ear, channel, number);
             }
         }
-        let (dead, left): (Vec<Node>, Vec<Node>) =
-            cluster.nodes.drain(..).partition(|node| subscriptions(node) > 0.0);
+        let (dead, left): (Vec<Node>, Vec<Node>) = cluster.nodes.drain(..).partition(|node| subscriptions(node) > 0.0);
         drop(dead);
         ears.iter_mut().for_each(|(_, ear)| ear.connected());
         until_subscribed(&left, 2.0);
@@ -213,6 +213,5 @@ fn echo_polls_and_changes_to_a_websocket_and_comes_back_when_its_node_dies() {
             laravel.broadcast(&[*channel], 9);
             hears(ear, channel, 9);
         }
-        println!("{} of {NODES} nodes are left", left.len());
     }
 }
