@@ -2,9 +2,12 @@
 //! that, and no other client is touched by it.
 
 use crate::support::balancer::{Balancer, Change, NODES};
+use crate::support::cluster::together;
+use crate::support::example::Example;
 use crate::support::node::KEY;
 use crate::support::prelude::*;
 use crate::support::socket_io::{Engine, Poller, event, request, text};
+use crate::support::visitors::Visitors;
 
 /// HAProxy's file without what keeps a client at its node.
 const NOTHING: [Change<'static>; 3] = [
@@ -213,5 +216,36 @@ fn echo_polls_and_changes_to_a_websocket_and_comes_back_when_its_node_dies() {
             laravel.broadcast(&[*channel], 9);
             hears(ear, channel, 9);
         }
+    }
+}
+
+/// A page of another port keeps the balancer's cookie.
+#[test]
+fn a_page_in_chromium_keeps_the_cookie_and_comes_back_when_its_node_dies() {
+    let _machine = together();
+    let redis = Redis::start();
+    // The application must know where nodes are before there are any.
+    let relay = Relay::start(0);
+    let example = Example::start(&redis, relay.port, "socket.io");
+    let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::with_env_file(&example.env_file())).collect();
+    let balancer = Balancer::haproxy(&nodes, &[]);
+    relay.aim(balancer.address.port());
+    let mut visitors = Visitors::of(example.url());
+    visitors.logs_in("ann", "Ann Lindqvist");
+    until_subscribed(&nodes, 2.0);
+    visitors.logs_in("ben", "Ben Okafor");
+    until_subscribed(&nodes, 4.0);
+    for who in ["ann", "ben"] {
+        visitors.sees(who, "#state", &["connected"]);
+        visitors.clicks(who, "#export");
+        visitors.sees(who, "#notices strong", &["Your export is ready"]);
+    }
+    let dead = nodes.iter().position(|node| subscriptions(node) > 0.0).unwrap();
+    drop(nodes.remove(dead));
+    until_subscribed(&nodes, 4.0);
+    for who in ["ann", "ben"] {
+        visitors.sees(who, "#state", &["connected"]);
+        visitors.clicks(who, "#export");
+        visitors.counts(who, "#notices strong", 2);
     }
 }
