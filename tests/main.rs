@@ -37,6 +37,7 @@ mod reload;
 mod rfc6455;
 mod shutdown;
 mod socket_io;
+mod sticky;
 mod support;
 mod tidy;
 mod tls;

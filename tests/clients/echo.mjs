@@ -1,22 +1,24 @@
 // One Laravel Echo, driven by JSON lines.
 //
-// node echo.mjs '{"host","port","key","id","secret",("token"),("connector"),("echo"),("client"),("transports")}'. `connector`: pusher,
-// reverb or socket.io; `echo` and `client`: packages of package.json. With a token it says at the auth endpoint, or to the node
+// node echo.mjs '{"host","port","key","id","secret",("token"),("connector"),("echo"),("client"),("transports"),("cookies")}'.
+// `connector`: pusher, reverb or socket.io; `echo` and `client`: packages of package.json; `cookies`: that of a load balancer is kept, by
+// the client itself ("own") or below it, as a browser would for it ("below"). With a token it says at the auth endpoint, or to the node
 // itself, who the user is; else signatures are made here. Then on standard input one object a line, `channel` with its prefix,
 // `event` as an application writes it:
 //   {"do":"listen","channel","event",("user":{"user_id","user_info"})}   {"do":"join","channel",("user")}
 //   {"do":"whisper","channel","event","data"}                          {"do":"hear","channel","event"} a whisper
 //   {"do":"notification","channel"}   {"do":"all","channel"}           {"do":"leave","channel"} without its prefix
-//   {"do":"say"}
+//   {"do":"say"}   {"do":"transport"}
 // Told on standard output: {"kind":"state","state",("socket_id")}, {"kind":"subscribed","channel"}, {"kind":"event","channel",
 // "event","data"}, {"kind":"here","channel","users"}, {"kind":"joining" or "leaving","channel","user"}, {"kind":"whisper" or "all",
-// "channel","event","data"}, {"kind":"notification","channel","data"}, {"kind":"refused","channel","error"}, {"kind":"said"}.
+// "channel","event","data"}, {"kind":"notification","channel","data"}, {"kind":"refused","channel","error"}, {"kind":"said"}, {"kind":"transport","name"}.
 
+import http from 'node:http';
 import readline from 'node:readline';
 import Server from 'pusher';
 
 const told = JSON.parse(process.argv[2]);
-const { host, port, key, id, secret, token, transports, connector = 'pusher', echo: library = 'laravel-echo' } = told;
+const { host, port, key, id, secret, token, transports, cookies, connector = 'pusher', echo: library = 'laravel-echo' } = told;
 const overPusher = connector !== 'socket.io';
 const Echo = await load(library, 'default');
 const Client = await load(told.client ?? 'pusher-js', overPusher ? 'default' : 'io');
@@ -32,6 +34,16 @@ async function load(name, what) {
 
 function tell(object) {
   process.stdout.write(JSON.stringify(object) + '\n');
+}
+
+// Keeps the one cookie that there is.
+class Jar extends http.Agent {
+  addRequest(request, options) {
+    if (this.cookie) request.setHeader('Cookie', this.cookie);
+    const keep = ({ headers }) => (this.cookie = headers['set-cookie']?.[0].split(';')[0] ?? this.cookie);
+    request.once('response', keep);
+    super.addRequest(request, options);
+  }
 }
 
 const signing = {
@@ -58,6 +70,8 @@ const socketIo = () => ({
   bearerToken: token,
   auth: { headers: {} },
   ...(transports ? { transports } : {}),
+  ...(cookies === 'own' ? { withCredentials: true } : {}),
+  ...(cookies === 'below' ? { agent: new Jar() } : {}),
 });
 
 const echo = new Echo({ broadcaster: connector, ...(overPusher ? pusher() : socketIo()) });
@@ -115,6 +129,7 @@ const verbs = {
   },
   leave: ({ channel: name }) => echo.leave(name),
   say: () => tell({ kind: 'said' }),
+  transport: () => tell({ kind: 'transport', name: echo.connector.socket.io.engine.transport.name }),
 };
 
 const lines = readline.createInterface({ input: process.stdin });

@@ -6,6 +6,7 @@
 
 pub(crate) mod api;
 pub(crate) mod back_end;
+pub(crate) mod balancer;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;

@@ -45,7 +45,7 @@ impl Engine {
     }
 }
 
-/// A client that polls. Each request is a connection of its own.
+/// A client that polls. Each request is a connection of its own. The cookie of a load balancer is kept, as browsers do.
 pub(crate) struct Poller {
     pub(crate) engine: Engine,
     pub(crate) node: std::net::SocketAddr,
@@ -66,15 +66,22 @@ impl Poller {
 
     /// The same with more of a query (`&app_key=…`) and header lines.
     pub(crate) fn with(node: &Node, engine: Engine, query: &str, headers: &str) -> Self {
+        Self::at(node.address, engine, query, headers)
+    }
+
+    /// The same through whatever is at this address.
+    pub(crate) fn at(address: std::net::SocketAddr, engine: Engine, query: &str, headers: &str) -> Self {
         let path = format!("/socket.io/?EIO={}&transport=polling{query}", engine.number());
-        let opened = request(node.address, "GET", &path, headers, "");
+        let opened = request(address, "GET", &path, headers, "");
         assert_eq!(opened.status, 200, "{opened:?}");
         let mut heard: std::collections::VecDeque<String> = engine.packets(&opened.body).into();
         let open = heard.pop_front().expect("the open packet");
         let open: Value = serde_json::from_str(open.strip_prefix('0').expect("the open packet")).unwrap();
         let sid = open["sid"].as_str().unwrap().to_owned();
-        let (id, headers) = (sid.clone(), headers.to_owned());
-        let mut poller = Self { engine, node: node.address, sid, id, headers, heard };
+        let cookie = opened.headers.get("set-cookie").and_then(|set| set.split(';').next());
+        let kept = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
+        let (id, headers) = (sid.clone(), format!("{headers}{kept}"));
+        let mut poller = Self { engine, node: address, sid, id, headers, heard };
         if engine == Engine::Four {
             assert_eq!(poller.post(&["40"]).body, "ok");
         }

@@ -17,7 +17,15 @@ const EXPECTED: [(&str, &[&str]); 4] = [
     ("demo", &["replicas: 3", "terminationGracePeriodSeconds: 53", "kind: PodDisruptionBudget", "demo-redis"]),
     (
         "production",
-        &["replicas: 5", "terminationGracePeriodSeconds: 108", "minAvailable: 60%", "secretName: fanfare-apps"],
+        &[
+            "replicas: 5",
+            "terminationGracePeriodSeconds: 108",
+            "minAvailable: 60%",
+            "secretName: fanfare-apps",
+            "sessionAffinity: ClientIP",
+            "{clientIP: {timeoutSeconds: 3600}}",
+            "externalTrafficPolicy: Local",
+        ],
     ),
     ("single", &["replicas: 1", "terminationGracePeriodSeconds: 30", "secret_file = \"/secrets/apps/main\""]),
     ("tls", &["certificate_file = \"/secrets/tls/tls.crt\"", "--to, \"https://"]),
@@ -45,7 +53,7 @@ const PODS: [&str; 6] = [
 ];
 
 /// Values with a mistake, and what must be said of it.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 12] = [
     ("", "More than one node need a Redis"),
     ("redis.embedded.enabled=true,replicaCuont=3", "replicaCuont"),
     ("redis.embedded.enabled=true,redis.url=redis://h", "redis.embedded.enabled is the demo"),
@@ -56,6 +64,9 @@ const REFUSED: [(&str, &str); 10] = [
     ("replicaCount=1,existingSecret=x,apps.shop.id=a,apps.shop.key=k,apps.shop.secret=s", "keep one"),
     ("replicaCount=1,config.server.listen=0.0.0.0:80", "config.server.listen is set by the chart"),
     ("replicaCount=1,config.sever.workers=2", "sever"),
+    ("replicaCount=1,service.sessionAffinity=ClientIp", "sessionAffinity"),
+    // The API server would say so, and later.
+    ("replicaCount=1,service.externalTrafficPolicy=Local", "service.externalTrafficPolicy is for"),
 ];
 
 pub(crate) fn run() -> Result<()> {

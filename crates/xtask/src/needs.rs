@@ -14,7 +14,7 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 12] = [
     Need { name: "python3 with venv", packages: &["python3-venv"], met: has_venv },
     Need { name: "redis-server", packages: &["redis-server"], met: || shell::has("redis-server") },
     Need { name: "node 18 or later, and npm", packages: &["nodejs", "npm"], met: has_node },
@@ -23,6 +23,9 @@ const NEEDS: [Need; 10] = [
     Need { name: "predis", packages: &["php-predis"], met: || php("@include 'Predis/autoload.php'") },
     Need { name: "valgrind", packages: &["valgrind"], met: || shell::has("valgrind") },
     Need { name: "chromium", packages: &["chromium"], met: || shell::has("chromium") },
+    // For their programs: their services are not asked, whether they run or not.
+    Need { name: "haproxy", packages: &["haproxy"], met: || shell::has("haproxy") },
+    Need { name: "nginx", packages: &["nginx-light"], met: || shell::has("nginx") },
     Need { name: "kill", packages: &["procps"], met: || shell::has("kill") },
     Need { name: "Laravel", packages: &["php-laravel-framework"], met: || php("@include 'Illuminate/autoload.php'") },
 ];

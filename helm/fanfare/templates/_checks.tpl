@@ -15,6 +15,9 @@
 {{- fail (printf "apps.%s.secret and existingSecret are both set; keep one" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.service.externalTrafficPolicy (eq .Values.service.type "ClusterIP") -}}
+{{- fail "service.externalTrafficPolicy is for service.type NodePort and LoadBalancer; leave it empty" -}}
+{{- end -}}
 {{- if and (not (kindIs "invalid" .Values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" .Values.podDisruptionBudget.maxUnavailable)) -}}
 {{- fail "podDisruptionBudget: minAvailable and maxUnavailable exclude each other; set one to null" -}}
 {{- end -}}
