@@ -30,9 +30,6 @@ const CONNECTED: u8 = 2;
 /// … it polls, and may change to a WebSocket.
 const MAY_UPGRADE: u8 = 4;
 
-/// What a client of Engine.IO 4 puts into one request at most, in bytes (socket.io's `maxHttpBufferSize`).
-const MAX_PAYLOAD: u32 = 1_000_000;
-
 /// What may stand behind a ping.
 const PING_MAX: usize = 64;
 
@@ -96,7 +93,7 @@ impl Dialect for SocketIo {
                 let max = if state.variant & ENGINE_4 == 0 {
                     String::new()
                 } else {
-                    format!(r#","maxPayload":{MAX_PAYLOAD}"#)
+                    format!(r#","maxPayload":{}"#, app.poll_bytes)
                 };
                 let (interval, timeout) = (app.ping_interval.as_millis(), app.ping_timeout.as_millis());
                 let sid = session.map_or_else(|| socket_id.to_string(), str::to_owned);

@@ -131,6 +131,8 @@ pub struct App {
     pub ping_interval: Duration,
     /// … and may take so long to answer.
     pub ping_timeout: Duration,
+    /// Bytes of one request of a client that polls, which is told.
+    pub poll_bytes: usize,
     pub on_gap: OnGap,
     /// Subscribers of a channel are told how many they are (Pusher's "subscription counting").
     pub subscription_count: bool,
@@ -157,6 +159,7 @@ impl App {
             activity_timeout: 30,
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
+            poll_bytes: 1_000_000,
             on_gap: OnGap::default(),
             subscription_count: false,
             when_full: WhenFull::default(),

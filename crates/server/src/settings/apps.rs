@@ -86,6 +86,7 @@ fn app(values: &Values, table: &str) -> App {
         activity_timeout: whole("activity_timeout") as u32,
         ping_interval: values.seconds("socket_io.ping_interval"),
         ping_timeout: values.seconds("socket_io.ping_timeout"),
+        poll_bytes: values.whole("socket_io.body_bytes") as usize,
         on_gap: if text("on_gap") == "close" { OnGap::Close } else { OnGap::Notice },
         subscription_count: values.is_on(&name("subscription_count")),
         when_full: if text("when_full") == "come_back" { WhenFull::ComeBackLater } else { WhenFull::StayAway },

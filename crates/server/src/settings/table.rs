@@ -117,7 +117,7 @@ pub(crate) const TABLE: [Row; 90] = [
     row("socket_io.path", Kind::PathPrefix, Text("/socket.io"), "Where Socket.IO clients connect, on the port for clients."),
     row("socket_io.ping_interval", PERIOD, Seconds(25.0), "How often a Socket.IO client and the node ask each other whether they live."),
     row("socket_io.ping_timeout", PERIOD, Seconds(20.0), "How long the answer may take."),
-    row("socket_io.body_bytes", BYTES, Whole(1_000_000), "The largest message of a Socket.IO client, and the largest body of its requests."),
+    row("socket_io.body_bytes", BYTES, Whole(1_000_000), "The largest body of a request of a client that polls; it is told. A message in it, as on a WebSocket, has at most `limits.frame_bytes`."),
     row("socket_io.polling", Kind::Switch, Fallback::Switch(true), "Whether they may connect by HTTP requests."),
     row("socket_io.websocket", Kind::Switch, Fallback::Switch(true), "Whether they may connect by WebSocket."),
     row("socket_io.client_file", Kind::File, Absent, "The file served at /socket.io/socket.io.js. Absent: none."),
