@@ -34,6 +34,7 @@ mod property;
 mod pusher;
 mod pusher_js;
 mod reload;
+mod review;
 mod rfc6455;
 mod shutdown;
 mod socket_io;
