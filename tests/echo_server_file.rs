@@ -216,3 +216,17 @@ fn its_commands_are_answered_with_what_to_do_here() {
         assert!(output.status.code() == Some(2) && told.contains(said), "{words:?}: {told}");
     }
 }
+
+#[test]
+fn what_the_settings_call_a_list_may_be_one() {
+    let told = |line: &str| {
+        let folder = Folder::new();
+        let text = format!("[apps.main]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n{line}\n");
+        let path = folder.write("fanfare.toml", &text);
+        let mut command = bare_command();
+        let output = command.args(["check-config", "--config"]).arg(path).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    told("echo_clients = [\"APPID:KEY\"]");
+    told("auth_urls = [\"https://shop.example/broadcasting/auth\"]");
+}

@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 use crate::connection::Connection;
 use crate::shard::Shard;
 
+/// Questions of one client that are with the application at a time: it must not take the turns of all others.
+pub(crate) const ASKING_MAX: usize = 4;
+
 /// What the application is asked.
 #[derive(Debug)]
 pub struct Question {

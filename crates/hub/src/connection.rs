@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use model::frame::SEPARATOR;
 use model::{App, ChannelName, Dialect, Encoding, Framing, Heartbeat, Refusal, SocketId, State, Tag, UserId, View};
+use tokio::sync::Semaphore;
 
-use crate::authority::Asking;
+use crate::authority::{ASKING_MAX, Asking};
 use crate::outbox::{Outbox, Sink};
 use crate::stats::{LinkStats, WorkerStats};
 use crate::user::Account;
@@ -66,6 +67,8 @@ pub(crate) struct More {
     pub(crate) asking: Vec<Asking>,
     /// What the application may see of the client's newest request.
     credentials: Option<Rc<[u8]>>,
+    /// How many of those questions may be under way; the others wait.
+    turns: Option<Rc<Semaphore>>,
     /// The last second with a whisper, and how many it had.
     whispers: (u32, u32),
 }
@@ -230,6 +233,12 @@ impl Connection {
         self.more.borrow().as_ref().is_some_and(|more| more.asking.iter().any(|asking| asking.channel == *channel))
     }
 
+    /// The client's turns to have its application asked.
+    pub(crate) fn turns(&self) -> Rc<Semaphore> {
+        let mut more = self.more.borrow_mut();
+        more.get_or_insert_default().turns.get_or_insert_with(|| Rc::new(Semaphore::new(ASKING_MAX))).clone()
+    }
+
     pub(crate) fn note_asking(&self, asking: Asking) {
         self.more.borrow_mut().get_or_insert_default().asking.push(asking);
     }
@@ -305,7 +314,7 @@ impl Connection {
         }
         let outbox = self.outbox.borrow();
         let total: usize = slices.iter().map(Bytes::len).sum();
-        if !outbox.is_empty() && outbox.bytes() + total > self.shared.outbox_max {
+        if !outbox.is_empty() && outbox.weight() + total > self.shared.outbox_max {
             self.full.set(true);
             return Err(Slow);
         }
@@ -340,7 +349,7 @@ impl Connection {
 
     /// Tells the worker what waits here by now.
     fn recount(&self) {
-        let now = self.outbox.borrow().bytes() + self.sink.get().map_or(0, Sink::pending);
+        let now = self.outbox.borrow().weight() + self.sink.get().map_or(0, Sink::pending);
         let before = self.waiting.replace(now);
         if now != before {
             self.shared.recount(before, now, self.closing.get().is_some());
@@ -441,7 +450,8 @@ impl Connection {
 
     /// True while the socket is so far behind that its client is not heard: its silence means nothing.
     pub(crate) fn is_held(&self) -> bool {
-        self.outbox_bytes() > READ_WHILE_BELOW
+        // Whoever polls is heard however far it is behind.
+        self.sink.get().is_some() && self.outbox_bytes() > READ_WHILE_BELOW
     }
 
     /// Counts a whisper. False when this second of the worker's clock has had `max` already; 0 is no limit.

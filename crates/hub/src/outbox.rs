@@ -115,6 +115,9 @@ pub(crate) fn read_all_there(stream: &TcpStream, buffer: &mut [u8]) -> io::Resul
     Ok(n)
 }
 
+/// What a slice takes beside its bytes: its place in the queue, and its own memory's rounding.
+const SLICE_BYTES: usize = 96;
+
 /// A queue of shared bytes. Empty, it owns no memory.
 #[derive(Default, Debug)]
 pub(crate) struct Outbox {
@@ -130,6 +133,11 @@ impl Outbox {
     /// Bytes that wait. Shared runs count whole.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What it takes of memory: many small slices take more than their bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + self.queue.len() * SLICE_BYTES
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes) {

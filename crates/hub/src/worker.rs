@@ -247,9 +247,12 @@ impl Worker {
         for Inquiry { connection, question, resume, tag } in inquiries {
             let (worker, asker, channel) = (self.clone(), connection.clone(), question.channel.clone());
             let about = channel.clone();
-            let answer = self.authority.ask(question);
+            let (answer, turns) = (self.authority.ask(question), connection.turns());
             let task = tokio::task::spawn_local(async move {
+                // Never closed.
+                let turn = turns.acquire().await;
                 let answer = answer.await;
+                drop(turn);
                 worker.shard.borrow_mut().note_inquired(&asker, about, resume, tag, answer);
             });
             connection.note_asking(Asking::new(channel, task));

@@ -25,10 +25,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use model::dialect::Goodbye;
-use model::{App, Dialect, Framing, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
+use model::{App, Dialect, OpenRequest, Opening, Reason, Refusal, State, WhenFull};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -41,7 +40,7 @@ use crate::listen::Handshake;
 use crate::metrics::Metrics;
 use crate::origin::is_foreign;
 use crate::stream::{Moving, Stream};
-use crate::transport::engine_io::{self, Ask, Beginning, EngineIo, Fault, Transport};
+use crate::transport::engine_io::{EngineIo, Known};
 use crate::transport::websocket;
 use crate::upgrade;
 
@@ -106,7 +105,7 @@ impl Drop for InFlight<'_> {
 }
 
 /// A granted upgrade, waiting for its stream.
-enum Upgrade {
+pub(crate) enum Upgrade {
     Open {
         app: Arc<App>,
         dialect: u8,
@@ -114,7 +113,7 @@ enum Upgrade {
         credentials: Option<Rc<[u8]>>,
     },
     /// A session that began with polls is to go on here.
-    Join(mpsc::Sender<Ask>),
+    Join(Arc<Known>),
     TurnAway {
         goodbye: Goodbye,
         reason: &'static str,
@@ -134,15 +133,15 @@ enum First {
 }
 
 /// What an upgrade asks for, whoever has read its head.
-struct Asked<'a> {
-    dialect: usize,
+pub(crate) struct Asked<'a> {
+    pub(crate) dialect: usize,
     /// What follows the dialect's name in the path.
-    rest: &'a str,
-    query: &'a str,
-    origin: Option<&'a [u8]>,
-    host: Option<&'a [u8]>,
+    pub(crate) rest: &'a str,
+    pub(crate) query: &'a str,
+    pub(crate) origin: Option<&'a [u8]>,
+    pub(crate) host: Option<&'a [u8]>,
     /// The client polls, and may change to a WebSocket.
-    may_upgrade: bool,
+    pub(crate) may_upgrade: bool,
 }
 
 impl Door {
@@ -209,7 +208,10 @@ impl Door {
         if dialect == SOCKET_IO {
             let Upgrade::Open { app, credentials, .. } = &mut upgrade else { return None };
             let named = self.directory.now().named(app).cloned();
-            let shown = named.and_then(|app| self.gateway.credentials(&app, &upgrade::headers(bytes), peer));
+            let shown = named.and_then(|app| {
+                let headers = upgrade::headers(bytes);
+                self.gateway.credentials(&app, &headers, peer, Gateway::may_bring_cookies(&app, &headers))
+            });
             *credentials = shown.map(Into::into);
         }
         Some(First::Upgrade { answer: head.answer(), upgrade, read: bytes[head.rest.clone()].to_vec() })
@@ -278,8 +280,7 @@ impl Door {
             }
             Upgrade::Join(session) => {
                 if let Ok(stream) = Moving::new(stream) {
-                    // A session that is gone lets go of the stream, and so does one that is asked too much.
-                    let _ = session.try_send(Ask::Upgrade { stream, answer, read });
+                    session.offer(stream, answer, read);
                 }
                 None
             }
@@ -387,111 +388,9 @@ impl Door {
         true
     }
 
-    /// Answers a request of Engine.IO, and lets the page that made it read the answer.
-    async fn engine_io(&self, request: Request<Incoming>, peer: IpAddr, upgrade: &RefCell<Option<Upgrade>>) -> Answer {
-        let headers = request.headers().clone();
-        let uri = request.uri().clone();
-        let query = pairs(uri.query().unwrap_or_default());
-        let served = self.directory.now();
-        let app = match query.iter().find(|(key, _)| key == "app_key") {
-            Some((_, key)) => served.apps.by_key(key),
-            None => served.apps.first(),
-        };
-        let app = app.and_then(|app| served.named(app)).cloned();
-        let mut answer = match self.engine_io.asked(self.engine_io.rest(uri.path()).unwrap_or_default(), &query) {
-            Err(fault) => fault.answer(""),
-            Ok(_) if request.method() == Method::OPTIONS => {
-                let mut answer = Response::new(Full::default());
-                *answer.status_mut() = StatusCode::NO_CONTENT;
-                answer
-            }
-            Ok(engine_io::Asked::Client) => self.engine_io.client(),
-            Ok(engine_io::Asked::Session { transport, name, framing }) => {
-                let credentials = app.as_ref().and_then(|app| self.gateway.credentials(app, &headers, peer));
-                match (transport, name) {
-                    (Transport::WebSocket, name) => self.engine_socket(&request, name, credentials, upgrade),
-                    (Transport::Polling, Some(name)) => {
-                        self.engine_io.answer(request, name, credentials, self.patience).await
-                    }
-                    (Transport::Polling, None) => self.engine_begin(&request, framing, credentials).await,
-                }
-            }
-        };
-        engine_io::permit(&headers, app.as_ref().map_or(&[], |app| &app.origins), answer.headers_mut());
-        answer
-    }
-
-    /// A WebSocket, for a session that is there (`name`) or for a new one.
-    fn engine_socket(
-        &self,
-        request: &Request<Incoming>,
-        name: Option<&str>,
-        credentials: Option<Box<[u8]>>,
-        upgrade: &RefCell<Option<Upgrade>>,
-    ) -> Answer {
-        if !request.headers().contains_key(UPGRADE) {
-            return Fault::BadRequest
-                .answer("This asks for a WebSocket without an upgrade: does a proxy take it away?");
-        }
-        let granted = match name {
-            Some(name) => match self.engine_io.find(name) {
-                Some(session) => Upgrade::Join(session),
-                None => return Fault::UnknownSession.answer(""),
-            },
-            None => match self.engine_admit(request, false) {
-                Ok(Upgrade::Open { app, dialect, opening, .. }) => {
-                    Upgrade::Open { app, dialect, opening, credentials: credentials.map(Into::into) }
-                }
-                Ok(other) => other,
-                Err(why) => return Fault::Forbidden.answer(&why),
-            },
-        };
-        match create_response_with_body(request, Full::default) {
-            Ok(answer) => {
-                *upgrade.borrow_mut() = Some(granted);
-                answer
-            }
-            Err(error) => Fault::BadRequest.answer(&error.to_string()),
-        }
-    }
-
-    /// A new session that begins with polls.
-    async fn engine_begin(
-        &self,
-        request: &Request<Incoming>,
-        framing: Framing,
-        credentials: Option<Box<[u8]>>,
-    ) -> Answer {
-        if request.method() != Method::GET {
-            return Fault::BadHandshakeMethod.answer("");
-        }
-        match self.engine_admit(request, self.engine_io.websocket) {
-            Ok(Upgrade::Open { app, dialect, opening, .. }) => {
-                let worker = self.worker.clone();
-                self.engine_io.begin(Beginning { worker, app, dialect, opening, framing, credentials }).await
-            }
-            Ok(_) => Fault::BadRequest.answer(""),
-            Err(why) => Fault::Forbidden.answer(&why),
-        }
-    }
-
-    /// As [`Self::admit`]; here a "no" is an answer of HTTP.
-    fn engine_admit(&self, request: &Request<Incoming>, may_upgrade: bool) -> Result<Upgrade, Box<str>> {
-        let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
-        let query = request.uri().query().unwrap_or_default();
-        let (origin, host) = (header(ORIGIN), header(HOST));
-        match self.admit(&Asked { dialect: SOCKET_IO, rest: "", query, origin, host, may_upgrade }) {
-            Upgrade::TurnAway { goodbye, reason } => {
-                self.metrics.rejected(reason);
-                Err(goodbye.reason)
-            }
-            granted => Ok(granted),
-        }
-    }
-
     /// Whom the URL names, and what it asks for. A "no" is said over the WebSocket: a browser hides the answer to a failed
     /// upgrade from its page.
-    fn admit(&self, asked: &Asked<'_>) -> Upgrade {
+    pub(crate) fn admit(&self, asked: &Asked<'_>) -> Upgrade {
         let dialect: &dyn Dialect = DIALECTS[asked.dialect];
         let query = pairs(asked.query);
         let turn_away = |refusal: Refusal, state: State| Upgrade::TurnAway {

@@ -9,6 +9,7 @@ mod commands;
 mod directory;
 mod door;
 mod endpoint;
+mod engine_door;
 mod gate;
 mod gateway_auth;
 mod listen;

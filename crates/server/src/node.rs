@@ -15,7 +15,7 @@ use hub::{Hub, Worker};
 use model::{Secret, socket_id};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::admin::Admin;
@@ -29,7 +29,7 @@ use crate::metrics::{self, Metrics};
 use crate::reload::{Reading, Reload};
 use crate::settings::{Flags, Settings};
 use crate::tls::Tls;
-use crate::transport::engine_io::{EngineIo, Sessions};
+use crate::transport::engine_io::{EngineIo, LARGE_POSTS, Sessions};
 use crate::webhooks::Webhooks;
 
 /// The name of the thread of Redis I/O.
@@ -55,6 +55,7 @@ struct Node {
     places: Arc<Places>,
     rate: Arc<Rate>,
     sessions: Arc<Sessions>,
+    reading: Arc<Semaphore>,
     /// `socket.io.js`.
     client_library: Option<Bytes>,
     began: Instant,
@@ -92,6 +93,7 @@ pub(crate) fn run(settings: Settings, flags: Flags, tls: Option<Tls>) -> Result<
         places,
         rate,
         sessions,
+        reading: Arc::new(Semaphore::new(LARGE_POSTS)),
         client_library,
         began,
     });
@@ -293,6 +295,8 @@ impl Node {
             client: self.client_library.clone(),
             body_bytes: socket_io.body_bytes,
             frame_bytes: limits.frame_bytes,
+            begun_max: limits.handshakes,
+            reading: self.reading.clone(),
         }
     }
 

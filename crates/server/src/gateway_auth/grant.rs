@@ -27,6 +27,9 @@ impl Authority for Asker {
     }
 }
 
+/// Bytes of headers that are kept of a client.
+const CREDENTIALS_MAX: usize = 16 << 10;
+
 /// A signature as the endpoint gives it.
 #[derive(Deserialize)]
 struct Signed {
@@ -37,13 +40,19 @@ struct Signed {
 impl Gateway {
     /// What the application may see of a client's request, to be kept for a question that comes later: lines of headers. `None`: it
     /// is never asked.
-    pub(crate) fn credentials(&self, app: &NamedApp, headers: &HeaderMap, peer: IpAddr) -> Option<Box<[u8]>> {
+    pub(crate) fn credentials(
+        &self,
+        app: &NamedApp,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        may_bring_cookies: bool,
+    ) -> Option<Box<[u8]>> {
         app.back_end.channels.as_ref()?;
         let mut shown = forwarded(headers, &app.back_end, peer);
         // These two are always the same.
         shown.remove(ACCEPT);
         shown.remove(REQUESTED_WITH);
-        if !origin::may_bring_cookies(headers, &app.back_end.origins) && shown.remove(COOKIE).is_some() {
+        if !may_bring_cookies && shown.remove(COOKIE).is_some() {
             let origin = headers.get(ORIGIN);
             tracing::debug!(?origin, app = %app.name, "a foreign page's visitor: his cookies are not shown to the application");
         }
@@ -54,7 +63,13 @@ impl Gateway {
             lines.extend_from_slice(value.as_bytes());
             lines.push(b'\n');
         }
-        Some(lines.into())
+        // More than any web server takes: it would be kept for as long as the client stays.
+        (lines.len() <= CREDENTIALS_MAX).then(|| lines.into())
+    }
+
+    /// True when a visitor's cookies may speak for what this request's page asks of the app.
+    pub(crate) fn may_bring_cookies(app: &NamedApp, headers: &HeaderMap) -> bool {
+        origin::may_bring_cookies(headers, &app.back_end.origins)
     }
 
     async fn grant(&self, asked: Question) -> Result<Proof, Refusal> {
@@ -71,7 +86,7 @@ impl Gateway {
             return refused(403, format!("apps.{}.auth_url is not set: nobody can be asked", desk.name));
         };
         let question = Asked { socket, channel: Some(channel.as_str().to_owned()) };
-        let said = match self.ask(target, headers, question::form(&question)).await {
+        let said = match self.ask_in_turn(target, headers, question::form(&question)).await {
             Ok(said) => said,
             // As laravel-echo-server numbers it.
             Err(Silence { refused: no, is_unreachable: true }) => return refused(0, no.1),

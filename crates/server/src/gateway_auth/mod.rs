@@ -43,6 +43,8 @@ pub(crate) struct Gateway {
     places: Semaphore,
     /// Those and the ones that wait for a place.
     line: Semaphore,
+    /// Those of clients that wait for their turn by themselves.
+    turns: Semaphore,
     /// From a client's whole request to the application's whole answer.
     patience: Duration,
 }
@@ -157,6 +159,7 @@ impl Gateway {
             caller: Caller::new(0),
             places: Semaphore::new(places),
             line: Semaphore::new(places + WAITING_MAX),
+            turns: Semaphore::new(places),
             patience: settings.limits.auth,
         }
     }
@@ -261,14 +264,33 @@ impl Gateway {
     }
 
     /// Waits for a place, then for the application, and for neither longer than the patience for both.
-    async fn ask(&self, target: &Target, mut headers: HeaderMap, form: String) -> Result<Said, Silence> {
-        headers.insert(CONTENT_TYPE, FORM);
-        let silence = |status, text: String| Silence { refused: Refused(status, text), is_unreachable: false };
-        let crowded = || silence(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
+    async fn ask(&self, target: &Target, headers: HeaderMap, form: String) -> Result<Said, Silence> {
+        let refused = || Refused(StatusCode::SERVICE_UNAVAILABLE, "Too many ask at a time: try again".into());
+        let crowded = || Silence { refused: refused(), is_unreachable: false };
         let until = tokio::time::Instant::now() + self.patience;
         let _in_line = self.line.try_acquire().map_err(|_| crowded())?;
         let place = tokio::time::timeout_at(until, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else { return Err(crowded()) };
+        self.hear(target, headers, form, until).await
+    }
+
+    /// For clients that do not ask again: they wait for their turn for as long as they are there, and for the application no longer than
+    /// the patience. The turns are their own, so that the endpoints' clients do not stand behind a crowd of them.
+    async fn ask_in_turn(&self, target: &Target, headers: HeaderMap, form: String) -> Result<Said, Silence> {
+        // Never closed.
+        let _turn = self.turns.acquire().await;
+        self.hear(target, headers, form, tokio::time::Instant::now() + self.patience).await
+    }
+
+    async fn hear(
+        &self,
+        target: &Target,
+        mut headers: HeaderMap,
+        form: String,
+        until: tokio::time::Instant,
+    ) -> Result<Said, Silence> {
+        headers.insert(CONTENT_TYPE, FORM);
+        let silence = |status, text: String| Silence { refused: Refused(status, text), is_unreachable: false };
         let seconds = self.patience.as_secs_f64();
         match tokio::time::timeout_at(until, self.caller.post(target, headers, form.into())).await {
             Ok(Ok(said)) => Ok(said),

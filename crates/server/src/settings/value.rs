@@ -64,7 +64,14 @@ impl Kind {
     fn is_list(self) -> bool {
         matches!(
             self,
-            Self::Prefixes | Self::HeaderNames | Self::Origins | Self::WebhookKinds | Self::Headers | Self::History
+            Self::HttpUrls
+                | Self::EchoClients
+                | Self::Prefixes
+                | Self::HeaderNames
+                | Self::Origins
+                | Self::WebhookKinds
+                | Self::Headers
+                | Self::History
         )
     }
 

@@ -12,22 +12,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hub::Worker;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
-    HOST, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONNECTION,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use model::{App, Framing, Opening};
 use rustls::crypto::ring;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::api;
+use crate::api::{self, Refused};
 use crate::door::{Answer, Pair};
 use crate::origin::{Pattern, is_foreign};
+use session::Ask;
 use session::Session;
-pub(crate) use session::{Ask, Sessions};
+pub(crate) use session::{Known, Place, Sessions};
 
 /// What Engine.IO says no with: its number and words (engine.io `Server.errors`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,7 @@ pub(crate) enum Fault {
     BadRequest,
     Forbidden,
     TooLarge,
+    Crowded,
 }
 
 impl Fault {
@@ -48,6 +50,7 @@ impl Fault {
             Self::BadHandshakeMethod => (StatusCode::BAD_REQUEST, 2, "Bad handshake method"),
             Self::BadRequest => (StatusCode::BAD_REQUEST, 3, "Bad request"),
             Self::Forbidden => (StatusCode::FORBIDDEN, 4, "Forbidden"),
+            Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, 3, "Bad request"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 3, "Bad request"),
         }
     }
@@ -64,12 +67,21 @@ impl Fault {
         let mut answer = Response::new(Full::new(body.into()));
         *answer.status_mut() = status;
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self == Self::Crowded {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         answer
     }
 }
 
 const NO_CLIENT: &str =
     "socket_io.client_file is not set: write the path of dist/socket.io.js of the npm package socket.io-client\n";
+
+/// Posts up to here are read however many there are.
+const SMALL_POST: usize = 16 << 10;
+
+/// KiB of larger ones that are read at a time, in the whole node.
+pub(crate) const LARGE_POSTS: usize = 64 << 10;
 
 /// What is asked for below the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,6 +113,10 @@ pub(crate) struct EngineIo {
     pub(crate) body_bytes: usize,
     /// … and of one packet in it.
     pub(crate) frame_bytes: usize,
+    /// Sessions at a time that have made no second request yet.
+    pub(crate) begun_max: usize,
+    /// KiB of large posts that are being read, of the whole node.
+    pub(crate) reading: Arc<Semaphore>,
 }
 
 impl EngineIo {
@@ -137,15 +153,15 @@ impl EngineIo {
     }
 
     /// Begins a session for a client that polls, and answers its first request.
-    pub(crate) async fn begin(&self, beginning: Beginning) -> Answer {
-        let Beginning { worker, app, dialect, opening, framing, credentials } = beginning;
+    pub(crate) async fn begin(&self, mut beginning: Beginning) -> Answer {
         let secret = secret();
-        let connection = worker.open_polled(framing, secret, app, dialect, opening);
-        if let Some(credentials) = credentials {
+        let (app, opening) = (beginning.app.clone(), std::mem::take(&mut beginning.opening));
+        let connection = beginning.worker.open_polled(beginning.framing, secret, app, beginning.dialect, opening);
+        if let Some(credentials) = beginning.credentials.take() {
             connection.set_credentials(credentials.into());
         }
         let name = connection.id().with_secret(secret);
-        hear(Session::begin(worker, connection, framing, self.frame_bytes, &self.sessions, name)).await
+        hear(Session::begin(beginning, connection, self.frame_bytes, &self.sessions, name)).await
     }
 
     /// The client library, where there is one.
@@ -160,35 +176,58 @@ impl EngineIo {
         answer
     }
 
-    /// Answers a poll or post of a session that exists.
+    /// Answers a poll or post of a session.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        name: &str,
+        session: &Known,
         credentials: Option<Box<[u8]>>,
         patience: Duration,
     ) -> Answer {
-        let Some(session) = self.sessions.find(name) else { return Fault::UnknownSession.answer("") };
         let (reply, told) = oneshot::channel();
         let ask = match *request.method() {
             Method::GET => Ask::Poll { credentials, reply },
-            Method::POST => match api::read(request.into_body(), self.body_bytes, patience).await {
+            Method::POST => match self.body(request.into_body(), session, patience).await {
                 Ok(body) => Ask::Post { body, credentials, reply },
-                Err(refused) if refused.0 == StatusCode::PAYLOAD_TOO_LARGE => {
-                    return Fault::TooLarge.answer(&refused.1);
+                Err(mut answer) => {
+                    // What is left unread would be taken for the next request.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    return *answer;
                 }
-                Err(refused) => return Fault::BadRequest.answer(&refused.1),
             },
             _ => return Fault::BadRequest.answer("A session is asked by GET and told by POST"),
         };
-        if session.send(ask).await.is_err() {
+        if !session.ask(ask).await {
             return Fault::UnknownSession.answer("");
         }
         hear(told).await
     }
 
-    /// The way to a session, for an upgrade.
-    pub(crate) fn find(&self, name: &str) -> Option<mpsc::Sender<Ask>> {
+    /// Reads a post's body: one of a session at a time, and of large ones so many bytes in the node.
+    async fn body(&self, body: Incoming, session: &Known, patience: Duration) -> Result<Bytes, Box<Answer>> {
+        let refused = |fault: Fault, detail: &str| Box::new(fault.answer(detail));
+        let Some(_posting) = session.post() else {
+            return Err(refused(Fault::BadRequest, "Another post of this session is not read yet"));
+        };
+        let size = body.size_hint().upper().unwrap_or(self.body_bytes as u64).min(self.body_bytes as u64) as usize;
+        let _share = if size > SMALL_POST {
+            let share = self.reading.try_acquire_many((size / 1024) as u32);
+            Some(share.map_err(|_| refused(Fault::Crowded, ""))?)
+        } else {
+            None
+        };
+        api::read(body, self.body_bytes, patience).await.map_err(|Refused(status, text)| {
+            let fault = if status == StatusCode::PAYLOAD_TOO_LARGE { Fault::TooLarge } else { Fault::BadRequest };
+            refused(fault, &text)
+        })
+    }
+
+    /// A place for a session to begin in, while there are any.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.sessions.place(self.begun_max)
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Known>> {
         self.sessions.find(name)
     }
 }
@@ -201,6 +240,10 @@ pub(crate) struct Beginning {
     pub(crate) opening: Opening,
     pub(crate) framing: Framing,
     pub(crate) credentials: Option<Box<[u8]>>,
+    pub(crate) may_bring_cookies: bool,
+    pub(crate) place: Place,
+    /// Until its second request.
+    pub(crate) patience: Duration,
 }
 
 /// Nobody's to guess: whoever knows it gets what waits for the client, and speaks in its name.

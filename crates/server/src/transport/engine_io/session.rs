@@ -7,18 +7,19 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hub::{Connection, Worker};
 use model::frame::SEPARATOR;
 use model::{Framing, Message, Reason};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
-use super::Fault;
+use super::{Beginning, Fault};
 use crate::stream::Moving;
 use crate::transport::websocket::{self, Ended, WebSocket};
 
@@ -34,6 +35,9 @@ const ASKS_MAX: usize = 4;
 /// "No operation": ends a poll without saying anything.
 const NOOP: &[u8] = b"6";
 
+/// For so long the packets of a post are worked off before others have their turn.
+const TURN: Duration = Duration::from_millis(1);
+
 /// What a request is told: the body of a poll's answer, or of a post's.
 pub(crate) type Reply = oneshot::Sender<Result<Bytes, Fault>>;
 
@@ -47,21 +51,77 @@ pub(crate) enum Ask {
     Upgrade { stream: Moving, answer: Vec<u8>, read: Vec<u8> },
 }
 
-/// The sessions of a node by their names, which are secrets.
-#[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Box<str>, mpsc::Sender<Ask>>>);
+/// A session as requests find it.
+pub(crate) struct Known {
+    asks: mpsc::Sender<Ask>,
+    /// The id of its app.
+    pub(crate) app: Arc<str>,
+    /// The page that began it may bring its visitor's cookies.
+    pub(crate) may_bring_cookies: bool,
+    /// A post is being read.
+    posting: AtomicBool,
+}
 
-impl Sessions {
-    pub(super) fn find(&self, name: &str) -> Option<mpsc::Sender<Ask>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+impl Known {
+    /// Gives the session a request. False: it is over.
+    pub(super) async fn ask(&self, ask: Ask) -> bool {
+        self.asks.send(ask).await.is_ok()
     }
 
-    fn put(&self, name: &str, asks: mpsc::Sender<Ask>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), asks);
+    /// Offers a WebSocket. A session that is over, or is asked too much, lets it go.
+    pub(crate) fn offer(&self, stream: Moving, answer: Vec<u8>, read: Vec<u8>) {
+        let _ = self.asks.try_send(Ask::Upgrade { stream, answer, read });
+    }
+
+    /// The right to bring a post's body; `None` while another has it.
+    pub(super) fn post(&self) -> Option<Posting<'_>> {
+        (!self.posting.swap(true, Relaxed)).then_some(Posting(self))
+    }
+}
+
+/// A post that is being read; over when it is dropped.
+pub(super) struct Posting<'a>(&'a Known);
+
+impl Drop for Posting<'_> {
+    fn drop(&mut self) {
+        self.0.posting.store(false, Relaxed);
+    }
+}
+
+/// The sessions of a node by their names, which are secrets.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    known: Mutex<HashMap<Box<str>, Arc<Known>>>,
+    /// Those that have made no second request yet.
+    fresh: Arc<AtomicUsize>,
+}
+
+impl Sessions {
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// A place for a session to begin in; `None` where so many have begun and not been heard of again.
+    pub(super) fn place(&self, max: usize) -> Option<Place> {
+        let place = Place(self.fresh.clone());
+        (self.fresh.fetch_add(1, Relaxed) < max).then_some(place)
+    }
+
+    fn put(&self, name: &str, known: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.into(), Arc::new(known));
     }
 
     fn remove(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// Counts a session that has made no second request yet.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -87,6 +147,8 @@ pub(super) struct Session {
     /// The poll that hangs.
     waiting: Option<Reply>,
     stage: Stage,
+    /// Until its second request: its place, and when it is given up.
+    fresh: Option<(Place, Pin<Box<Sleep>>)>,
 }
 
 /// A change to a WebSocket under way.
@@ -106,6 +168,8 @@ enum Next {
     /// What the poll that hangs is told.
     Words(Vec<Bytes>),
     Probed(Option<Box<WebSocket>>),
+    /// It began and was not heard of again.
+    GivenUp,
     /// The connection is being closed, and no poll hangs that could be told.
     Closing,
 }
@@ -113,19 +177,21 @@ enum Next {
 impl Session {
     /// Begins a session under this name. The answer to its first request has the first words.
     pub(super) fn begin(
-        worker: Rc<Worker>,
+        beginning: Beginning,
         connection: Rc<Connection>,
-        framing: Framing,
         frame_bytes: usize,
         sessions: &Arc<Sessions>,
         name: String,
     ) -> oneshot::Receiver<Result<Bytes, Fault>> {
+        let Beginning { worker, app, framing, may_bring_cookies, place, patience, .. } = beginning;
         let (sender, asks) = mpsc::channel(ASKS_MAX);
-        sessions.put(&name, sender);
+        let posting = AtomicBool::new(false);
+        sessions.put(&name, Known { asks: sender, app: app.id.clone(), may_bring_cookies, posting });
         let (reply, answer) = oneshot::channel();
         let listed = Listed { sessions: sessions.clone(), name };
-        let session =
-            Self { worker, connection, framing, frame_bytes, asks, waiting: Some(reply), stage: Stage::Polls };
+        let fresh = Some((place, Box::pin(sleep(patience))));
+        let (waiting, stage) = (Some(reply), Stage::Polls);
+        let session = Self { worker, connection, framing, frame_bytes, asks, waiting, stage, fresh };
         tokio::task::spawn_local(session.run(listed));
         answer
     }
@@ -146,7 +212,11 @@ impl Session {
     async fn serve_polls(&mut self) -> Option<Box<WebSocket>> {
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
-                Next::Ask(ask) => self.take(ask),
+                Next::Ask(ask) => {
+                    self.fresh = None;
+                    self.take(ask).await;
+                }
+                Next::GivenUp => self.worker.close(&self.connection, Reason::PongTimeout),
                 Next::Words(words) => self.tell(&words),
                 Next::Probed(None) => self.stage = Stage::Polls,
                 Next::Probed(Some(socket)) => match self.stage {
@@ -171,6 +241,12 @@ impl Session {
         {
             return Poll::Ready(Next::Probed(socket));
         }
+        if let Some((_, end)) = &mut self.fresh
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.fresh = None;
+            return Poll::Ready(Next::GivenUp);
+        }
         // Who has hung up waits no more, and what there is stays for his next poll.
         if self.waiting.as_mut().is_some_and(|reply| reply.poll_closed(cx).is_ready()) {
             self.waiting = None;
@@ -190,7 +266,7 @@ impl Session {
         }
     }
 
-    fn take(&mut self, ask: Ask) {
+    async fn take(&mut self, ask: Ask) {
         match ask {
             Ask::Poll { credentials, reply } => {
                 self.note(credentials);
@@ -202,7 +278,7 @@ impl Session {
             Ask::Post { body, credentials, reply } => {
                 self.note(credentials);
                 // Who has hung up need not be told.
-                let _ = reply.send(self.hear(&body));
+                let _ = reply.send(self.hear(&body).await);
             }
             Ask::Upgrade { stream, answer, read } => {
                 // A second one is dropped, and with it its socket.
@@ -223,13 +299,19 @@ impl Session {
     }
 
     /// Does what the packets of a post ask.
-    fn hear(&self, body: &[u8]) -> Result<Bytes, Fault> {
+    async fn hear(&self, body: &[u8]) -> Result<Bytes, Fault> {
         let packets = std::str::from_utf8(body).ok().and_then(|text| self.framing.packets(text));
         let Some(packets) = packets else {
             self.worker.close(&self.connection, Reason::ProtocolError);
             return Err(Fault::BadRequest);
         };
+        let mut began = Instant::now();
         for packet in packets {
+            // Others on this thread have their turns.
+            if began.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                began = Instant::now();
+            }
             if packet.len() > self.frame_bytes {
                 self.worker.close(&self.connection, Reason::FrameTooLarge);
                 return Err(Fault::TooLarge);
@@ -244,9 +326,10 @@ impl Session {
         if self.framing == Framing::Separated && body.last() == Some(&(SEPARATOR as u8)) {
             body.pop();
         }
-        if let Some(reply) = self.waiting.take() {
-            // Whose line broke just now begins anew, as after any poll that failed.
-            let _ = reply.send(Ok(body.into()));
+        let told = self.waiting.take().map(|reply| reply.send(Ok(body.into())));
+        if told.is_some_and(|told| told.is_err()) {
+            // He hung up at this very moment, and what was for him is gone: he must begin anew.
+            self.worker.close(&self.connection, Reason::ClientLeft);
         }
     }
 

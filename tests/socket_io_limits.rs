@@ -1,4 +1,4 @@
-//! Defects that a review found: each fails until its defect is mended.
+//! Socket.IO's greedy, lazy and foreign clients: what one of them may take, and what it may see.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,17 +16,13 @@ fn connections(node: &Node) -> f64 {
 
 #[test]
 fn a_client_that_polls_no_more_is_given_up_however_much_waits_for_it() {
-    let node = Node::start(
-        "",
-        &[("FANFARE_SOCKET_IO__PING_INTERVAL", "1"), ("FANFARE_SOCKET_IO__PING_TIMEOUT", "1")],
-    );
+    let node = Node::start("", &[("FANFARE_SOCKET_IO__PING_INTERVAL", "1"), ("FANFARE_SOCKET_IO__PING_TIMEOUT", "1")]);
     for engine in Engine::BOTH {
         let poller = Poller::connect(&node, engine);
         // 1,500 pings of 64 bytes: more than 64 KiB of answers.
         assert_eq!(poller.post(&[&*format!("2{}", "x".repeat(60)); 1_500]).body, "ok");
     }
-    thread::sleep(Duration::from_secs(8));
-    assert_eq!(connections(&node), 0.0, "gone for four times ping_interval + ping_timeout");
+    until("they are given up", || (connections(&node) == 0.0).then_some(()));
 }
 
 #[test]
@@ -102,6 +98,7 @@ fn slow_application() -> String {
     let answer = |mut stream: TcpStream| {
         let mut request = [0; 4096];
         let _ = stream.read(&mut request);
+        // Its work.
         thread::sleep(Duration::from_millis(50));
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ntrue");
     };
@@ -120,23 +117,48 @@ fn a_crowd_that_asks_for_private_channels_waits_its_turn() {
         assert_eq!(poller.post(&asked).body, "ok");
     }
     let subscriptions = || node.metric("fanfare_subscriptions", &[("app", node::APP_ID)]);
+    // Who is refused does not ask again.
     let began = Instant::now();
-    while subscriptions() < 1_800.0 && began.elapsed() < Duration::from_secs(6) {
-        thread::sleep(Duration::from_millis(100));
-    }
-    assert_eq!(subscriptions(), 1_800.0, "the others were refused with 503, and Echo does not ask again");
+    until("all are subscribed", || (subscriptions() == 1_800.0).then_some(()));
+    println!("1,800 questions answered after {:.1} s", began.elapsed().as_secs_f64());
 }
 
 #[test]
-fn what_the_settings_call_a_list_may_be_one() {
-    let told = |line: &str| {
-        let folder = crate::support::folder::Folder::new();
-        let text = format!("[apps.main]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n{line}\n");
-        let path = folder.write("fanfare.toml", &text);
-        let mut command = node::bare_command();
-        let output = command.args(["check-config", "--config"]).arg(path).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+fn a_session_that_is_not_heard_of_again_ends_and_only_so_many_may_begin() {
+    let settings = [("FANFARE_LIMITS__HANDSHAKE_SECONDS", "2"), ("FANFARE_LIMITS__HANDSHAKES", "50")];
+    let node = Node::start("", &settings);
+    let path = "/socket.io/?EIO=4&transport=polling";
+    let open = || socket_io::request(node.address, "GET", path, "", "").status;
+    let opened = (0..60).map(|_| open()).filter(|status| *status == 200).count();
+    assert_eq!((opened, open()), (50, 503));
+    let began = Instant::now();
+    until("they are given up", || (connections(&node) == 0.0).then_some(()));
+    println!("given up after {:.1} s", began.elapsed().as_secs_f64());
+    // Who goes on makes room at once.
+    let kept: Vec<Poller> = (0..60).map(|_| Poller::connect(&node, Engine::Four)).collect();
+    assert_eq!(connections(&node), kept.len() as f64);
+}
+
+#[test]
+fn posts_that_are_not_sent_to_their_end_take_little() {
+    let node = Node::start("", &[]);
+    let poller = Poller::connect(&node, Engine::Four);
+    let begin = |path: &str| {
+        let mut stream = TcpStream::connect(node.address).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n");
+        stream.write_all(&[head.as_bytes(), &[b'2'; 1_000]].concat()).unwrap();
+        stream
     };
-    told("echo_clients = [\"APPID:KEY\"]");
-    told("auth_urls = [\"https://shop.example/broadcasting/auth\"]");
+    // One of a session is being read; the next is refused, and its line ends, for the rest of it is no request.
+    let _held = begin(&poller.path());
+    let refused = until("a second one is refused", || {
+        let answer = socket_io::request(node.address, "POST", &poller.path(), "", "3");
+        (answer.status == 400).then_some(answer)
+    });
+    assert_eq!(refused.headers["connection"], "close");
+    let mut stranger = begin("/socket.io/?EIO=4&transport=polling&sid=1.2");
+    let mut answer = String::new();
+    stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stranger.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("connection: close") && answer.contains("\"code\":1"), "{answer}");
 }
