@@ -1,6 +1,6 @@
 //! A real Laravel on one side, browsers on any node on the other: the job that all of this is for.
 
-use crate::support::laravel::ORDER_SHIPPED;
+use crate::support::laravel::{ORDER_PLACED, ORDER_SHIPPED, QueueWorker};
 use crate::support::prelude::*;
 
 const CHANNELS: [&str; 3] = ["news", "private-orders.1", "presence-room.1"];
@@ -44,6 +44,34 @@ fn to_others_leaves_out_the_socket_of_the_request_on_whichever_node_it_is() {
         let mut number = |browser: usize| browsers[browser].hears("private-orders.1", ORDER_SHIPPED)["number"].clone();
         assert_eq!(number(sender), 2, "the sender hears only what is for all");
         assert_eq!((number(1 - sender), number(1 - sender)), (json!(1), json!(2)));
+    }
+}
+
+#[test]
+fn a_queued_event_comes_when_a_worker_has_run_and_not_to_its_sender() {
+    let cluster = Cluster::start(2);
+    let channels = ["private-orders.1"];
+    for client in ["phpredis", "predis"] {
+        let mut laravel = Laravel::with(client, &cluster.redis);
+        let mut browsers: Vec<Browser> = cluster.nodes.iter().map(Browser::connect).collect();
+        browsers.iter_mut().for_each(|browser| browser.subscribe(channels[0]));
+        let passer_by = Browser::connect(&cluster.nodes[0]);
+        laravel.queue_to_others(&browsers[0].socket_id, &channels, 1);
+        laravel.queue_to_others(&passer_by.socket_id, &channels, 2);
+        drop(passer_by);
+        until("its node knows that the sender is gone", || {
+            (cluster.nodes[0].metric("fanfare_connections", &[]) == 1.0).then_some(())
+        });
+        laravel.broadcast(&channels, 3);
+        for browser in &mut browsers {
+            let heard = browser.hears(channels[0], ORDER_SHIPPED);
+            assert_eq!(heard["number"], 3, "nobody works the queue, so the last is the first");
+        }
+        let _worker = QueueWorker::start(client, &cluster.redis);
+        // The queue keeps its order: what the sender did not hear before the second it never will.
+        let mut number = |browser: usize| browsers[browser].hears(channels[0], ORDER_PLACED)["number"].clone();
+        assert_eq!(number(0), 2, "the sender hears only the event whose own sender is gone");
+        assert_eq!((number(1), number(1)), (json!(1), json!(2)));
     }
 }
 

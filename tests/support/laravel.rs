@@ -16,13 +16,13 @@ pub(crate) struct Laravel(Process);
 /// The event's name on the wire: its class.
 pub(crate) const ORDER_SHIPPED: &str = r"App\Events\OrderShipped";
 
+/// That of the event that waits in the queue.
+pub(crate) const ORDER_PLACED: &str = r"App\Events\OrderPlaced";
+
 impl Laravel {
     /// `client`: `phpredis` or `predis`.
     pub(crate) fn with(client: &str, redis: &Redis) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel/publisher.php");
-        let mut command = Command::new("php");
-        command.arg(script).arg(client).arg(redis.port.to_string());
-        let process = Process::spawn("php publisher.php", &mut command);
+        let process = run("publisher.php", client, redis);
         assert_eq!(process.line().as_deref(), Some("ready"));
         Self(process)
     }
@@ -37,6 +37,11 @@ impl Laravel {
         let call =
             json!({ "channels": channels, "publisher": "laravel", "first": number, "count": 1, "socket": socket });
         self.call(call);
+    }
+
+    /// Queues one event to others, in a request of this socket.
+    pub(crate) fn queue_to_others(&mut self, socket: &str, channels: &[&str], number: u32) {
+        self.call(json!({ "channels": channels, "queued": number, "socket": socket }));
     }
 
     /// Notifies a user.
@@ -61,6 +66,24 @@ impl Laravel {
     pub(crate) fn done(&self) {
         assert_eq!(self.0.line().as_deref(), Some("done"), "{:#?}", self.0.log());
     }
+}
+
+/// The same application's queue worker: what waits in the queue is broadcast while there is one.
+pub(crate) struct QueueWorker {
+    _process: Process,
+}
+
+impl QueueWorker {
+    pub(crate) fn start(client: &str, redis: &Redis) -> Self {
+        Self { _process: run("worker.php", client, redis) }
+    }
+}
+
+fn run(script: &str, client: &str, redis: &Redis) -> Process {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/laravel").join(script);
+    let mut command = Command::new("php");
+    command.arg(path).arg(client).arg(redis.port.to_string());
+    Process::spawn(&format!("php {script}"), &mut command)
 }
 
 /// The same application as a web server that says who may listen to what, and signs nothing.

@@ -5,7 +5,7 @@ require_once 'Illuminate/autoload.php';
 if (($argv[1] ?? '') === 'predis') {
     require_once 'Predis/autoload.php';
 }
-foreach (['OrderShipped', 'User', 'Order', 'InvoicePaid'] as $class) {
+foreach (['OrderShipped', 'OrderPlaced', 'User', 'Order', 'InvoicePaid'] as $class) {
     require_once __DIR__ . "/$class.php";
 }
 
@@ -31,7 +31,15 @@ function application(string $client, int $port): Application
             'default' => 'redis',
             'connections' => ['redis' => ['driver' => 'redis', 'connection' => 'default']],
         ],
-        'queue' => ['default' => 'sync', 'connections' => ['sync' => ['driver' => 'sync']]],
+        'queue' => [
+            'default' => 'sync',
+            'connections' => [
+                'sync' => ['driver' => 'sync'],
+                'redis' => ['driver' => 'redis', 'connection' => 'default', 'queue' => 'default', 'block_for' => 1],
+            ],
+            'failed' => ['driver' => null],
+        ],
+        'logging' => ['default' => 'stderr', 'channels' => ['stderr' => ['driver' => 'errorlog']]],
         'database' => [
             'redis' => [
                 'client' => $client,

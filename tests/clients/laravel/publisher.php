@@ -2,12 +2,14 @@
 /**
  * Broadcasts what it is told: php publisher.php phpredis|predis REDIS_PORT, then one JSON object a line on standard input,
  * each answered with one line. The object: channels, publisher (a name that the event carries), first and count (numbers
- * that the events carry), note, socket (the X-Socket-ID of the request in which the event is sent; absent: none). Or: notify (a
- * user's number) and number (that the notification carries); updated (an order's number) and state (what it has become).
+ * that the events carry), note, socket (the X-Socket-ID of the request in which the event is sent; absent: none). Or: channels,
+ * queued (the number that an event carries which waits in the queue) and socket; notify (a user's number) and number (that the
+ * notification carries); updated (an order's number) and state (what it has become).
  */
 
 require __DIR__ . '/app.php';
 
+use App\Events\OrderPlaced;
 use App\Events\OrderShipped;
 use App\Models\Order;
 use App\Models\User;
@@ -48,7 +50,9 @@ while (($line = fgets(STDIN)) !== false) {
     $told = json_decode($line, true, 64, JSON_THROW_ON_ERROR);
     $headers = isset($told['socket']) ? ['HTTP_X_SOCKET_ID' => $told['socket']] : [];
     $app->instance('request', Request::create('/orders', 'POST', [], [], [], $headers));
-    if (isset($told['notify'])) {
+    if (isset($told['queued'])) {
+        $broadcasts->event(new OrderPlaced(array_map('channel', $told['channels']), $told['queued']))->toOthers();
+    } elseif (isset($told['notify'])) {
         (new User(['id' => $told['notify']]))->notify(new InvoicePaid($told['number']));
     } elseif (isset($told['updated'])) {
         $order = new Order();
