@@ -276,12 +276,14 @@ fn a_prefix_that_is_not_laravels_is_found_by_its_events() {
         while_laravel_broadcasts(&redis, command(&settings, &["--watch", "2"]))
     };
     let fits = r#"apps.main.redis_prefix = "laravel_database_""#;
-    for prefix in ["shop_database_", "", "laravel-database-", "main-id:"] {
+    for prefix in ["shop_database_", "laravel-database-", "main-id:"] {
         let words = format!("but app main listens to {prefix}…: the prefix \"laravel_database_\" would fit");
         let change = format!("{fits}, or REDIS_PREFIX={prefix} in Laravel's .env");
         with_prefix(prefix).only_bad("prefix", &words, &change);
     }
     with_prefix(node::PREFIX).nothing_bad();
+    // Without a prefix clients may well subscribe to the whole name, as with laravel-echo-server.
+    with_prefix("").nothing_bad().tells("prefix", "note", "app main has no prefix", fits);
     // Where there are traces of our own, the strangers may be another application.
     redis.ask(&["SET", "shop_database_shop_cache_:x", "1"]);
     let found = with_prefix("shop_database_");

@@ -434,3 +434,23 @@ fn it_is_read_again_while_the_node_runs() {
     until("a file that PHP refuses changes nothing", || (taken("refused") > 0.0).then_some(()));
     drop(Client::of(&node, "k", node::SECRET));
 }
+
+#[test]
+fn a_value_that_a_remark_cuts_is_told() {
+    let folder = Folder::new();
+    let told = |line: &str| {
+        let file =
+            folder.write(".env", &format!("APP_NAME=Shop\nAPP_KEY=base64:hush\nBROADCAST_CONNECTION=redis\n{line}\n"));
+        let output = bare_command().args(["check-config", "--env-file", &file]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !said.contains("hunter"), "{said}");
+        said.contains(".env:4 REDIS_PASSWORD: the # ends the value")
+    };
+    for line in ["REDIS_PASSWORD=#hunter2", "REDIS_PASSWORD=hun#ter2"] {
+        assert!(told(line), "{line}");
+    }
+    for line in ["REDIS_PASSWORD=\"hun#ter2\"", "REDIS_PASSWORD=hunter2 # mine", "REDIS_PASSWORD= # none", "OTHER=a#b"]
+    {
+        assert!(!told(line), "{line}");
+    }
+}

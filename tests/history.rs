@@ -180,6 +180,8 @@ fn pusher_js_with_ten_more_lines_hears_everything_once_across_nodes() {
         // Away, and back on the other node.
         relay.aim(cluster.nodes[1].address.port());
         relay.cut();
+        // What was on its way is heard before it notices.
+        browser.until(|told| told["kind"] == "state" && told["state"] != "connected");
         say(&cluster.nodes[1], CHAT, 5..20);
         browser.connected();
         hears(&mut browser, 5..20);

@@ -130,14 +130,16 @@ fn measure_socket_io(counted: &mut Counted, counts: &mut Vec<(&'static str, u64)
         assert_eq!(wire.event()[0], "subscription_error");
         wire
     };
+    let subscriptions = |node: &Node| node.metric("fanfare_subscriptions", &[]);
+    let before = subscriptions(&counted.node) + 1.0;
     wires.push(come(&counted.node));
-    let before = counted.node.metric("fanfare_subscriptions", &[]);
+    until("the first is subscribed", || (subscriptions(&counted.node) == before).then_some(()));
     counts.push((
         "Socket.IO: connect, upgrade and subscribe",
         counted.count(|node| wires.extend((0..SUBSCRIBERS).map(|_| come(node)))),
     ));
     let all = before + SUBSCRIBERS as f64;
-    until("they are subscribed", || (counted.node.metric("fanfare_subscriptions", &[]) == all).then_some(()));
+    until("they are subscribed", || (subscriptions(&counted.node) == all).then_some(()));
     wires.truncate(SUBSCRIBERS);
     let data = "x".repeat(200);
     let body = json!({ "name": "counted", "channels": ["wires"], "data": data }).to_string();

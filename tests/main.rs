@@ -25,6 +25,7 @@ mod isolation;
 mod laravel;
 mod memory;
 mod metrics;
+mod old_pages;
 mod order;
 mod outage;
 mod plain;

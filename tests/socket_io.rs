@@ -58,6 +58,36 @@ fn a_session_begins_as_engine_io_says() {
 }
 
 #[test]
+fn old_pages_load_the_client_library_from_the_node() {
+    let file = format!("{}/clients/node_modules/socket.io-client-2/dist/socket.io.js", env!("CARGO_MANIFEST_DIR"));
+    let settings = [
+        ("FANFARE_SOCKET_IO__CLIENT_FILE", &*file),
+        ("FANFARE_SOCKET_IO__PATH", "/echo"),
+        ("FANFARE_SERVER__PATH_PREFIX", "/ws"),
+    ];
+    let node = Node::start("", &settings);
+    let client = get(&node, "/ws/echo/socket.io.js", "");
+    assert_eq!(client.headers["content-type"], "application/javascript; charset=utf-8");
+    assert_eq!(client.body, std::fs::read_to_string(&file).unwrap());
+    // Both paths hold for all that is served.
+    assert_eq!(get(&node, "/ws/echo/?EIO=4&transport=polling", "").status, 200);
+    for elsewhere in
+        ["/echo/?EIO=4&transport=polling", "/ws/socket.io/?EIO=4&transport=polling", "/wsecho/socket.io.js"]
+    {
+        assert_eq!(get(&node, elsewhere, "").status, 404, "{elsewhere}");
+    }
+    let mut socket = Socket::open(node.address, "/ws/echo/?EIO=3&transport=websocket").unwrap();
+    assert!(text(&mut socket).starts_with("0{"));
+    // The SDK signs what stands behind the prefix.
+    assert_eq!(APPLICATION.get_behind(node.address, "/ws", "channels").status, 200);
+    assert_eq!(APPLICATION.get(node.address, "channels", &[]).status, 404);
+    let missing = [("FANFARE_SOCKET_IO__CLIENT_FILE", "/nowhere/socket.io.js")];
+    let output = node::command().envs(missing).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("socket_io.client_file") && said.contains("/nowhere"), "{said}");
+}
+
+#[test]
 fn what_engine_io_cannot_serve_is_numbered_as_it_numbers() {
     let node = Node::start("", &[("FANFARE_APPS__MAIN__ALLOWED_ORIGINS", "https://shop.test")]);
     let said = |method: &str, path: &str, headers: &str| {

@@ -89,6 +89,11 @@ impl Signer {
         self.request(to, "GET", call, parameters, "")
     }
 
+    /// `GET` with a prefix before the path that is signed.
+    pub(crate) fn get_behind(&self, to: SocketAddr, prefix: &str, call: &str) -> Response {
+        request(to, "GET", &format!("{prefix}{}", self.target("GET", call, &[], "")), "")
+    }
+
     /// A `POST` whose head says that this body follows, which never comes.
     pub(crate) fn post_no_body(&self, to: SocketAddr, call: &str, body: &str) -> TcpStream {
         let target = self.target("POST", call, &[], body);

@@ -36,6 +36,12 @@ impl Visitors {
         self.clicks(who, &format!("button:has-text(\"{name}\")"));
     }
 
+    /// A new one, who comes to this page.
+    pub(crate) fn comes(&mut self, who: &str, path: &str) {
+        self.ask(json!({ "do": "comes", "who": who }));
+        self.opens(who, path);
+    }
+
     pub(crate) fn opens(&mut self, who: &str, path: &str) {
         self.ask(json!({ "do": "opens", "who": who, "url": format!("{}{path}", self.site) }));
     }

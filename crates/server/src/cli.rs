@@ -368,11 +368,11 @@ Examples:
 Exit codes: 0 nothing is bad, 1 something is, 2 wrong usage or settings"
 )]
 pub(crate) struct Doctor {
-    /// How long to watch what is published in Redis; 0: do not
+    /// How long to watch what is published; 0: do not
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3600))]
     pub watch: u64,
 
-    /// http://host:port or https://host of a node [default: that of the settings]
+    /// http://host:port of a node [default: as in the settings]
     #[arg(long, value_name = "URL")]
     pub node: Option<String>,
 

@@ -128,7 +128,14 @@ fn watch_panics() {
 }
 
 fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    listen::bind(address).with_context(|| format!("cannot listen on {address} ({setting})"))
+    listen::bind(address).map_err(|error| {
+        let flag = if setting == "server.admin" { "--admin" } else { "--listen" };
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!("; stop what listens there, or choose another: {flag} HOST:PORT"),
+            _ => String::new(),
+        };
+        anyhow::anyhow!("cannot listen on {address} ({setting}): {error}{hint}")
+    })
 }
 
 /// The library that old pages load from the server.

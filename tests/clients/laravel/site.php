@@ -4,6 +4,20 @@
  * `user` or a bearer token: the user's number.
  */
 
+// A page with Echo and its scripts, for browsers.
+$scripts = [
+    '/script/laravel-echo' => 'laravel-echo/dist/echo.iife.js',
+    '/script/laravel-echo-1' => 'laravel-echo-1/dist/echo.iife.js',
+    '/script/pusher-js-7' => 'pusher-js-7/dist/web/pusher.min.js',
+    '/script/socket.io-client-2' => 'socket.io-client-2/dist/socket.io.js',
+];
+$path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
+if ($path === '/page' || isset($scripts[$path])) {
+    header('Content-Type: ' . ($path === '/page' ? 'text/html' : 'text/javascript'));
+    readfile(__DIR__ . '/../' . (isset($scripts[$path]) ? "node_modules/{$scripts[$path]}" : 'page.html'));
+    return;
+}
+
 require __DIR__ . '/app.php';
 
 use Illuminate\Auth\GenericUser;

@@ -295,12 +295,12 @@ impl Gateway {
         match tokio::time::timeout_at(until, self.caller.post(target, headers, form.into())).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(Unheard::Unreachable(error))) => {
-                tracing::warn!(%error, "the application's auth endpoint cannot be reached");
+                tracing::warn!(%error, at = target.origin(), "the application's auth endpoint cannot be reached");
                 let refused = Refused(StatusCode::BAD_GATEWAY, "The application cannot be reached".into());
                 Err(Silence { refused, is_unreachable: true })
             }
             Ok(Err(Unheard::Broken(why))) => {
-                tracing::warn!(why, "the application's auth endpoint gave no usable answer");
+                tracing::warn!(why, at = target.origin(), "the application's auth endpoint gave no usable answer");
                 Err(silence(StatusCode::BAD_GATEWAY, format!("The application's answer is of no use: {why}")))
             }
             Err(_) => {

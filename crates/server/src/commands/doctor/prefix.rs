@@ -155,7 +155,15 @@ impl Seen {
             let text = format!("events arrive on {topic}, where no app listens: of another application, it may be");
             return report.note(Check::Prefix, &text);
         };
-        let listen = |app: &&NamedApp| format!("app {} listens to {}…", app.name, app.app.redis_prefix);
+        if app.app.redis_prefix.is_empty() {
+            let text = format!(
+                "events arrive on {topic}, and app {} has no prefix: it is heard by who subscribes to that whole name; if \
+                 your clients leave {prefix:?} out, that is the prefix",
+                app.name
+            );
+            return report.hint(Check::Prefix, &text, &fits(app, prefix));
+        }
+        let listen = |app: &&NamedApp| format!("app {} listens to {}", app.name, shown(app));
         let listen: Vec<String> = lost.iter().take(TOLD_MAX).map(listen).collect();
         let more = self.foreign.keys().filter(|other| *other != prefix).take(TOLD_MAX);
         let more: String = more.map(|other| format!("; others come with the prefix {other:?}")).collect();
@@ -168,12 +176,18 @@ impl Seen {
     fn judge_silence(&self, app: &NamedApp, watch: Duration, report: &mut Report) {
         let own = &*app.app.redis_prefix;
         let silence = match watch.is_zero() {
-            true => format!("app {} listens to {own}…, and nobody watched what is published", app.name),
-            false => format!("app {} listens to {own}…, where nothing came in {} s", app.name, watch.as_secs()),
+            true => format!("app {} listens to {}, and nobody watched what is published", app.name, shown(app)),
+            false => format!("app {} listens to {}, where nothing came in {} s", app.name, shown(app), watch.as_secs()),
         };
         let (text, change) = match self.kept.iter().find(|(prefix, _)| *prefix != own) {
             _ if self.kept.contains_key(own) => {
-                (format!("{silence}; names with this prefix are here, so it fits"), DRIVER.to_owned())
+                let text = format!("{silence}; names with this prefix are here, so it fits");
+                (
+                    text,
+                    format!(
+                        "nothing, if Laravel had nothing to say: --watch 60, and broadcast meanwhile; else {DRIVER}; a worker for its queue"
+                    ),
+                )
             }
             Some((prefix, name)) => {
                 (format!("{silence}; but there is the {name}: {prefix:?} may be the prefix"), fits(app, prefix))
@@ -185,6 +199,14 @@ impl Seen {
             }
         };
         report.hint(Check::Prefix, &text, &change);
+    }
+}
+
+/// Where an app listens.
+fn shown(app: &NamedApp) -> String {
+    match &*app.app.redis_prefix {
+        "" => "names without a prefix".to_owned(),
+        prefix => format!("{prefix}…"),
     }
 }
 

@@ -23,7 +23,11 @@ pub(super) async fn examine(settings: &Settings, watch: u64, report: &mut Report
     let examiner = match Examiner::connect(&node::redis_settings(settings, url.clone())).await {
         Ok(examiner) => examiner,
         Err(unreachable) => {
-            let (text, change) = explained(&unreachable);
+            let (text, mut change) = explained(&unreachable);
+            let place = settings.values.source("redis.url").place();
+            if !place.is_empty() {
+                change.push_str(&format!(" (the address comes from {place})"));
+            }
             report.bad(Check::Redis, &text, &change);
             for check in [Check::Rights, Check::Prefix] {
                 report.skip(check, "needs Redis");
@@ -148,7 +152,7 @@ fn explained(unreachable: &Unreachable) -> (String, String) {
         ),
         Why::WrongPassword => (
             "it does not take this user and password".into(),
-            "redis.url: REDIS_USERNAME and REDIS_PASSWORD of Laravel's .env, with %23 for #, %2F for /, %40 for @".into(),
+            "REDIS_USERNAME and REDIS_PASSWORD in Laravel's .env, as they are, in quotes; or redis.url, with %23 for #, %2F for /, %40 for @".into(),
         ),
         Why::Protected => (
             "it is in protected mode: without a password it talks to its own machine only".into(),

@@ -57,6 +57,13 @@ fn parse(path: &str, text: &str, beside_echo_server: bool) -> Reading {
         let text = "a quote is opened here and never closed: PHP, and so this node, reads nothing from here on";
         layer.notes.push(Problem::new(format!("{path}:{line}"), "", text));
     }
+    for (name, variable) in &variables.by_name {
+        let is_read = ["REDIS_", "PUSHER_", "REVERB_", "APP_", "LARAVEL_"].iter().any(|ours| name.starts_with(ours));
+        if is_read && variable.cut {
+            let text = "the # ends the value, for PHP too: what follows is a remark; write quotes around the value if it is not";
+            layer.notes.push(Problem::new(format!("{path}:{} {name}", variable.line), "", text));
+        }
+    }
     let mut file = EnvFile { path, variables, layer, beside_echo_server };
     let broadcasting = file.broadcasting();
     redis::take(&mut file, &broadcasting);

@@ -22,6 +22,8 @@ pub(crate) struct Variable {
     pub(crate) line: usize,
     /// Before [`word`]: `null` is still four letters.
     pub(crate) text: String,
+    /// A `#` right behind the equals sign or a letter ends it: a remark for PHP, and perhaps not for who wrote it.
+    pub(crate) cut: bool,
 }
 
 /// Why PHP refuses the whole file.
@@ -52,7 +54,7 @@ pub(crate) fn parse(text: &str) -> Result<Variables, Wrong> {
             None => _ = variables.by_name.remove(&name),
             Some((chars, places)) => {
                 let text = resolved(chars, &places, &variables.by_name);
-                variables.by_name.insert(name, Variable { line, text });
+                variables.by_name.insert(name, Variable { line, text, cut: is_cut(&entry) });
             }
         }
     }
@@ -139,6 +141,14 @@ fn closes(line: &str, started: bool) -> bool {
 
 /// A value before names in it are resolved, with the places of the `$` that may begin one.
 type Raw = (String, Vec<usize>);
+
+fn is_cut(entry: &str) -> bool {
+    let value = entry.split_once('=').map_or("", |(_, value)| value.trim_matches(is_trimmed));
+    let mut around = value.split('#');
+    let (before, after) = (around.next().unwrap_or_default(), around.next());
+    let is_quoted = value.starts_with(['"', '\'']);
+    !is_quoted && !before.ends_with(is_space) && after.is_some_and(|after| !after.starts_with(is_space))
+}
 
 /// `None` for a value: a name without `=`, which takes an earlier value away.
 fn entry_parts(entry: &str) -> Result<(String, Option<Raw>), String> {
