@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dialects::SOCKET_IO;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, ORIGIN, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use model::Framing;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
@@ -22,12 +22,23 @@ use crate::transport::engine_io::{self, Beginning, Fault, Known, Transport};
 
 /// Whose a request is.
 struct Caller {
-    app: Option<Arc<NamedApp>>,
     /// The session that it names, where it names one.
     session: Option<Arc<Known>>,
     /// What its application may see of it.
     credentials: Option<Box<[u8]>>,
     may_bring_cookies: bool,
+}
+
+/// What a request leads to.
+enum Told {
+    Now(Box<Answer>),
+    Call { caller: Caller, transport: Transport, framing: Framing },
+}
+
+impl Told {
+    fn now(answer: Answer) -> Self {
+        Self::Now(Box::new(answer))
+    }
 }
 
 impl Door {
@@ -38,14 +49,28 @@ impl Door {
         peer: IpAddr,
         upgrade: &RefCell<Option<Upgrade>>,
     ) -> Answer {
-        let (headers, uri) = (request.headers().clone(), request.uri().clone());
-        let query = pairs(uri.query().unwrap_or_default());
-        let rest = self.engine_io.rest(uri.path()).unwrap_or_default();
-        let (mut answer, app) = match self.engine_io.asked(rest, &query) {
-            Err(fault) => (fault.answer(""), self.named(&query)),
-            Ok(engine_io::Asked::Client) => (self.engine_io.client(), self.named(&query)),
+        // All that is needed of the head is taken before a poll hangs: many may.
+        let (permission, told) = self.engine_ask(&request, peer);
+        let mut answer = match told {
+            Told::Now(answer) => *answer,
+            Told::Call { caller, transport, framing } => {
+                self.engine_call(request, caller, transport, framing, upgrade).await
+            }
+        };
+        answer.headers_mut().extend(permission);
+        answer
+    }
+
+    /// What is asked for, and what lets the page read the answer.
+    fn engine_ask(&self, request: &Request<Incoming>, peer: IpAddr) -> (HeaderMap, Told) {
+        let query = pairs(request.uri().query().unwrap_or_default());
+        let rest = self.engine_io.rest(request.uri().path()).unwrap_or_default();
+        let told = match self.engine_io.asked(rest, &query) {
+            Err(fault) => Told::now(fault.answer("")),
+            Ok(engine_io::Asked::Client) => Told::now(self.engine_io.client()),
             Ok(engine_io::Asked::Session { transport, name, framing }) => {
-                match self.caller(&request, &query, name, peer) {
+                match self.caller(request, &query, name, peer) {
+                    Ok(caller) => Told::Call { caller, transport, framing },
                     Err(fault) => {
                         self.metrics.rejected("unknown_session");
                         let mut answer = fault.answer("");
@@ -53,17 +78,13 @@ impl Door {
                             // Its body would be taken for the next request.
                             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                         }
-                        (answer, None)
-                    }
-                    Ok(caller) => {
-                        let app = caller.app.clone();
-                        (self.engine_call(request, caller, transport, framing, upgrade).await, app)
+                        Told::now(answer)
                     }
                 }
             }
         };
-        engine_io::permit(&headers, app.as_ref().map_or(&[], |app| &app.origins), answer.headers_mut());
-        answer
+        let app = self.named(&query);
+        (engine_io::permission(request.headers(), app.as_ref().map_or(&[], |app| &app.origins)), told)
     }
 
     /// The app that a query names, else the first.
@@ -96,7 +117,7 @@ impl Door {
         let is_own = app.as_ref().is_some_and(|app| Gateway::may_bring_cookies(app, headers));
         let may_bring_cookies = is_own && session.as_ref().is_none_or(|session| session.may_bring_cookies);
         let credentials = app.as_ref().and_then(|app| self.gateway.credentials(app, headers, peer, may_bring_cookies));
-        Ok(Caller { app, session, credentials, may_bring_cookies })
+        Ok(Caller { session, credentials, may_bring_cookies })
     }
 
     async fn engine_call(

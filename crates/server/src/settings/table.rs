@@ -148,9 +148,9 @@ pub(crate) const TABLE: [Row; 90] = [
     row("limits.frame_bytes", BYTES, Whole(65_536), "The largest message a client may send."),
     row("limits.http_body_bytes", BYTES, Whole(1_048_576), "The largest body of an HTTP request."),
     row("limits.handshake_seconds", PERIOD, Seconds(10.0), "How long a new connection may take to say what it wants."),
-    row("limits.handshakes", COUNT, Whole(1_024), "New connections at a time that have not said it yet. More: the next ones wait in the kernel's queue; where nobody is done within half a second, they are refused."),
+    row("limits.handshakes", COUNT, Whole(1_024), "New connections at a time that have not said it yet, and new sessions of clients that poll. More: the next ones wait in the kernel's queue; where nobody is done within half a second, they are refused."),
     row("limits.accepts_per_second", Kind::Count { min: 0, max: 1_000_000 }, Whole(4_000), "New connections in a second, all clients together. More wait in the kernel's queue until it is their turn, so that a crowd that comes back does not hold up those who are in. 0: no limit."),
-    row("limits.auth_requests", Kind::Count { min: 1, max: 100_000 }, Whole(64), "Requests of the auth endpoints to applications at a time. More wait their turn; beyond 1,024 waiting: 503."),
+    row("limits.auth_requests", Kind::Count { min: 1, max: 100_000 }, Whole(64), "Requests of the auth endpoints to applications at a time. More wait their turn; beyond 1,024 waiting: 503. As many again for Socket.IO clients, which wait for as long as they are connected."),
     row("limits.auth_seconds", PERIOD, Seconds(5.0), "How long such a request may take, its turn included; then 504, or 503 when its turn never came."),
 
     row("drain.grace", WAIT, Seconds(5.0), "At a stop: how long the node still accepts, while load balancers learn of it."),

@@ -255,12 +255,17 @@ fn escaped(c: char) -> Option<char> {
     }
 }
 
+/// Bytes of a value that names are still put into.
+const VALUE_MAX: usize = 1 << 20;
+
 /// Puts values in the places of their names, the last one first: so `${A${B}}` is found too.
 fn resolved(mut chars: String, places: &[usize], known: &BTreeMap<String, Variable>) -> String {
     for &place in places.iter().rev() {
         let (before, rest) = chars.split_at(place);
         let Some((name, behind)) = rest.strip_prefix("${").and_then(|rest| rest.split_once('}')) else { continue };
-        if let Some(variable) = known.get(name) {
+        // Names in names can double a text at each line.
+        let fits = |variable: &&Variable| chars.len() + variable.text.len() <= VALUE_MAX;
+        if let Some(variable) = known.get(name).filter(fits) {
             chars = format!("{before}{}{behind}", variable.text);
         }
     }

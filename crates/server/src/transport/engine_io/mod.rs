@@ -186,7 +186,11 @@ impl EngineIo {
     ) -> Answer {
         let (reply, told) = oneshot::channel();
         let ask = match *request.method() {
-            Method::GET => Ask::Poll { credentials, reply },
+            Method::GET => {
+                // It may hang for long.
+                drop(request);
+                Ask::Poll { credentials, reply }
+            }
             Method::POST => match self.body(request.into_body(), session, patience).await {
                 Ok(body) => Ask::Post { body, credentials, reply },
                 Err(mut answer) => {
@@ -269,13 +273,14 @@ async fn hear(told: oneshot::Receiver<Result<Bytes, Fault>>) -> Answer {
     }
 }
 
-/// Lets a page read the answer. `allowed`: whose pages may come; empty: any.
-pub(crate) fn permit(request: &HeaderMap, allowed: &[Pattern], answer: &mut HeaderMap) {
-    let Some(origin) = request.get(ORIGIN) else { return };
+/// What lets a page read the answer. `allowed`: whose pages may come; empty: any.
+pub(crate) fn permission(request: &HeaderMap, allowed: &[Pattern]) -> HeaderMap {
+    let mut answer = HeaderMap::new();
+    let Some(origin) = request.get(ORIGIN) else { return answer };
     answer.insert(VARY, HeaderValue::from_static("Origin"));
     let host = request.get(HOST).map(HeaderValue::as_bytes);
     if !allowed.is_empty() && is_foreign(Some(origin.as_bytes()), host, allowed) {
-        return;
+        return answer;
     }
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     answer.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
@@ -285,4 +290,5 @@ pub(crate) fn permit(request: &HeaderMap, allowed: &[Pattern], answer: &mut Head
         answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
         answer.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
+    answer
 }
