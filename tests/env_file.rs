@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::support::dice::Dice;
 use crate::support::folder::Folder;
 use crate::support::node::bare_command;
 use crate::support::prelude::*;
@@ -30,18 +31,6 @@ fn php(asked: &[Value]) -> Vec<Value> {
     let answers: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), asked.len(), "php answers each line");
     answers
-}
-
-/// xorshift64*: the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
-    }
 }
 
 /// What the node makes of a text, in the words of the script.
@@ -108,7 +97,7 @@ fn a_text_means_to_us_what_it_means_to_php() {
         "\\\\", "\r",
     ];
     let mut dice = Dice(0x00FA_17FA);
-    let random = |_| -> String { (0..1 + dice.below(14)).map(|_| parts[dice.below(parts.len())]).collect() };
+    let random = |_| -> String { (0..1 + dice.roll(14)).map(|_| parts[dice.roll(parts.len())]).collect() };
     let texts: Vec<String> = TEXTS.map(str::to_owned).into_iter().chain((0..30_000).map(random)).collect();
     let asked: Vec<Value> = texts.iter().map(|text| json!({ "env": text })).collect();
     let mut refused = 0;
@@ -162,12 +151,12 @@ fn a_name_becomes_the_prefix_that_laravel_makes_of_it() {
     ];
     let mut dice = Dice(7);
     let random = |_| -> String {
-        let length = dice.below(10);
-        let letter = |_| match dice.below(4) {
-            0 => char::from_u32(0x20 + dice.below(0x60) as u32).unwrap(),
-            1 => char::from_u32(0x80 + dice.below(0x80) as u32).unwrap(),
-            2 => char::from_u32(0x100 + dice.below(0x80) as u32).unwrap(),
-            _ => [' ', '-', '_', '@', 'a', 'Z', '9', '\t'][dice.below(8)],
+        let length = dice.roll(10);
+        let letter = |_| match dice.roll(4) {
+            0 => char::from_u32(0x20 + dice.roll(0x60) as u32).unwrap(),
+            1 => char::from_u32(0x80 + dice.roll(0x80) as u32).unwrap(),
+            2 => char::from_u32(0x100 + dice.roll(0x80) as u32).unwrap(),
+            _ => [' ', '-', '_', '@', 'a', 'Z', '9', '\t'][dice.roll(8)],
         };
         (0..length).map(letter).collect()
     };

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::dice::Dice;
 use crate::support::endpoint::{Endpoint, hook};
 use crate::support::http::APPLICATION;
 use crate::support::prelude::*;
@@ -12,22 +13,6 @@ const ROOMS: [&str; 2] = ["presence-a", "presence-b"];
 const USERS: [&str; 4] = ["ann", "bob", "cy", "dee"];
 const CLIENTS: usize = 12;
 const STEPS: usize = 400;
-
-/// xorshift64*: the same steps for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.roll(of.len())]
-    }
-}
 
 /// A client and what it should be subscribed to; in rooms as whom.
 struct Guest {

@@ -11,6 +11,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod crowd;
+pub(crate) mod dice;
 pub(crate) mod echo_server;
 pub(crate) mod endpoint;
 pub(crate) mod example;

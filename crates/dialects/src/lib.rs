@@ -2,7 +2,7 @@
 //!
 //! Adding a family: a file here, a row in [`DIALECTS`], a path in the server's `door.rs`, and `docs/dialects/<name>.md`.
 
-use model::{Action, Dialect, Event, Position, Reason, Resume, SocketId, State};
+use model::{Action, Dialect, Event, Position, RawJson, Reason, Resume, Roster, SocketId, State};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -73,6 +73,18 @@ fn push_decoded(event: &Event, out: &mut Vec<u8>) {
         Some(content) if model::json::is_valid(&content) => out.extend_from_slice(content.trim().as_bytes()),
         _ => out.extend_from_slice(event.data.as_str().as_bytes()),
     }
+}
+
+/// Appends the members with commas between them, each as the dialect spells it.
+fn push_members(roster: &Roster, out: &mut Vec<u8>, push_member: fn(&str, Option<&RawJson>, &mut Vec<u8>)) {
+    out.push(b'[');
+    for (index, (id, info)) in roster.0.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_member(id, info.as_ref(), out);
+    }
+    out.push(b']');
 }
 
 /// Appends where the channel stands, for who asked for it.

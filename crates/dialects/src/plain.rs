@@ -8,11 +8,11 @@ use model::dialect::Goodbye;
 use model::json::{self, RawJson};
 use model::refusal::{Advice, Reason, Refusal};
 use model::{Action, App, Broadcast, Command, Dialect, Encoding, Event, Heartbeat, Message, Notice, OpenRequest};
-use model::{Opening, Proof, Roster, State, Tag, View};
+use model::{Opening, Proof, State, Tag, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{PLAIN, push_decoded, push_position, push_recovered, resume, strike};
+use crate::{PLAIN, push_decoded, push_members, push_position, push_recovered, resume, strike};
 
 pub(crate) struct Plain;
 
@@ -94,7 +94,8 @@ impl Dialect for Plain {
                 about("subscribed", Some(channel.as_str()), out);
                 push_tag(tag, out);
                 if let Some(roster) = roster {
-                    push_members(roster, out);
+                    out.extend_from_slice(br#","members":"#);
+                    push_members(roster, out, push_member);
                 }
                 push_position(*position, out);
                 push_recovered(*recovered, out);
@@ -274,17 +275,6 @@ fn push_tag(tag: &Tag, out: &mut Vec<u8>) {
         out.extend_from_slice(br#","ref":"#);
         out.extend_from_slice(tag.as_bytes());
     }
-}
-
-fn push_members(roster: &Roster, out: &mut Vec<u8>) {
-    out.extend_from_slice(br#","members":["#);
-    for (index, (id, info)) in roster.0.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_member(id, info.as_ref(), out);
-    }
-    out.push(b']');
 }
 
 fn push_member(id: &str, info: Option<&RawJson>, out: &mut Vec<u8>) {

@@ -15,11 +15,11 @@ use model::json::{self, RawJson};
 use model::member;
 use model::refusal::{Advice, Reason, Refusal};
 use model::{Action, App, Broadcast, Command, Dialect, Encoding, Headers, Heartbeat, Message, Notice, OpenRequest};
-use model::{Opening, Proof, Roster, State, View};
+use model::{Opening, Proof, State, View};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{SOCKET_IO, push_decoded, strike};
+use crate::{SOCKET_IO, push_decoded, push_members, strike};
 
 pub(crate) struct SocketIo;
 
@@ -107,7 +107,7 @@ impl Dialect for SocketIo {
             }
             Notice::Subscribed { channel, roster: Some(roster), .. } => {
                 begin("presence:subscribed", Some(channel.as_str()), out);
-                push_members(roster, out);
+                push_members(roster, out, push_member);
                 out.push(b']');
             }
             Notice::SubscribeRefused { channel, refusal, .. } => push_refused(channel, refusal.status(), out),
@@ -309,17 +309,6 @@ fn push_refused(channel: &str, status: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{status}]").as_bytes());
 }
 
-fn push_members(roster: &Roster, out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, (id, info)) in roster.0.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_member(id, info.as_ref(), out);
-    }
-    out.push(b']');
-}
-
 fn push_member(id: &str, info: Option<&RawJson>, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"user_id":"#);
     member::push_id(id, out);
@@ -331,7 +320,7 @@ fn push_member(id: &str, info: Option<&RawJson>, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Event, Member, SocketId};
+    use model::{Event, Member, Roster, SocketId};
 
     fn opened(query: &[(&str, &str)]) -> Opening {
         let query: Vec<_> = query.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use model::frame::SEPARATOR;
 use model::{App, ChannelName, Dialect, Encoding, Framing, Heartbeat, Refusal, SocketId, State, Tag, UserId, View};
 use tokio::sync::Semaphore;
 
@@ -283,12 +282,7 @@ impl Connection {
     pub fn attach(&self, sink: Sink) {
         let waiting = self.outbox.borrow_mut().take().concat();
         self.recount();
-        let before = self.framing.replace(Framing::WebSocket);
-        let text = String::from_utf8_lossy(&waiting);
-        let text = text.strip_suffix(SEPARATOR).unwrap_or(&text);
-        let packets = before.packets(text).filter(|_| !text.is_empty()).unwrap_or_default();
-        let mut frames = Vec::with_capacity(waiting.len() + 16);
-        packets.iter().for_each(|packet| Framing::WebSocket.message(packet.as_bytes(), &mut frames));
+        let frames = self.framing.replace(Framing::WebSocket).to_websocket(&waiting);
         if self.sink.set(sink).is_ok() && !frames.is_empty() {
             self.write(&[frames.into()]);
         }

@@ -13,7 +13,7 @@ pub enum Framing {
 }
 
 /// Between two packets of an Engine.IO 4 poll.
-pub const SEPARATOR: char = '\u{1e}';
+const SEPARATOR: char = '\u{1e}';
 
 /// The packet that ends an Engine.IO session.
 const ENGINE_CLOSE: &[u8] = b"1";
@@ -64,6 +64,23 @@ impl Framing {
             Self::WebSocket => header(PING, 0, out),
             Self::Counted | Self::Separated => {}
         }
+    }
+
+    /// What the answer to a poll holds: these messages without what would stand before a further one.
+    pub fn body(self, messages: &[u8]) -> &[u8] {
+        match self {
+            Self::Separated => messages.strip_suffix(&[SEPARATOR as u8]).unwrap_or(messages),
+            Self::WebSocket | Self::Counted => messages,
+        }
+    }
+
+    /// The messages of polls as those of a WebSocket.
+    pub fn to_websocket(self, messages: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(self.body(messages));
+        let packets = self.packets(&text).filter(|_| !text.is_empty()).unwrap_or_default();
+        let mut frames = Vec::with_capacity(messages.len() + 16);
+        packets.iter().for_each(|packet| Self::WebSocket.message(packet.as_bytes(), &mut frames));
+        frames
     }
 
     /// The packets of a poll's text. `None`: it is not made of packets, or WebSocket's, which tells them apart itself.
@@ -148,8 +165,7 @@ mod tests {
         for framing in [Framing::Counted, Framing::Separated] {
             let mut out = Vec::new();
             packets.iter().for_each(|packet| framing.message(packet.as_bytes(), &mut out));
-            let text = String::from_utf8(out).unwrap();
-            let text = text.strip_suffix(SEPARATOR).unwrap_or(&text);
+            let text = std::str::from_utf8(framing.body(&out)).unwrap();
             assert_eq!(framing.packets(text).unwrap(), packets, "{text}");
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use model::{App, Apps, Secret};
 
+use crate::door::Pair;
 use crate::settings::NamedApp;
 
 /// All apps of one reading of the settings.
@@ -32,6 +33,15 @@ impl Served {
     /// The app that this id of laravel-echo-server's means, and the key that goes with it.
     pub(crate) fn echo_client(&self, id: &str) -> Option<&(Arc<NamedApp>, Secret)> {
         self.by_echo_id.get(id)
+    }
+
+    /// The app that a query names by `app_key`, else the first.
+    pub(crate) fn asked_for(&self, query: &[Pair<'_>]) -> Option<&Arc<NamedApp>> {
+        let app = match query.iter().find(|(name, _)| name == "app_key") {
+            Some((_, key)) => self.apps.by_key(key),
+            None => self.apps.first(),
+        };
+        app.and_then(|app| self.named(app))
     }
 
     /// What the settings say of an app beside the app itself.

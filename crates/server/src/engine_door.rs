@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use model::Framing;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use crate::door::{Answer, Asked, Door, Pair, Upgrade, pairs};
+use crate::door::{Answer, Asked, Door, Upgrade, pairs};
 use crate::gateway_auth::Gateway;
 use crate::settings::NamedApp;
 use crate::transport::engine_io::{self, Beginning, Fault, Known, Transport};
@@ -65,11 +65,12 @@ impl Door {
     fn engine_ask(&self, request: &Request<Incoming>, peer: IpAddr) -> (HeaderMap, Told) {
         let query = pairs(request.uri().query().unwrap_or_default());
         let rest = self.engine_io.rest(request.uri().path()).unwrap_or_default();
+        let app = self.directory.now().asked_for(&query).cloned();
         let told = match self.engine_io.asked(rest, &query) {
             Err(fault) => Told::now(fault.answer("")),
             Ok(engine_io::Asked::Client) => Told::now(self.engine_io.client()),
             Ok(engine_io::Asked::Session { transport, name, framing }) => {
-                match self.caller(request, &query, name, peer) {
+                match self.caller(request, app.as_deref(), name, peer) {
                     Ok(caller) => Told::Call { caller, transport, framing },
                     Err(fault) => {
                         self.metrics.rejected("unknown_session");
@@ -83,18 +84,7 @@ impl Door {
                 }
             }
         };
-        let app = self.named(&query);
         (engine_io::permission(request.headers(), app.as_ref().map_or(&[], |app| &app.origins)), told)
-    }
-
-    /// The app that a query names, else the first.
-    fn named(&self, query: &[Pair<'_>]) -> Option<Arc<NamedApp>> {
-        let served = self.directory.now();
-        let app = match query.iter().find(|(key, _)| key == "app_key") {
-            Some((_, key)) => served.apps.by_key(key),
-            None => served.apps.first(),
-        };
-        app.and_then(|app| served.named(app)).cloned()
     }
 
     /// # Errors
@@ -102,21 +92,20 @@ impl Door {
     fn caller(
         &self,
         request: &Request<Incoming>,
-        query: &[Pair<'_>],
+        app: Option<&NamedApp>,
         name: Option<&str>,
         peer: IpAddr,
     ) -> Result<Caller, Fault> {
-        let app = self.named(query);
         let session = name.map(|name| self.engine_io.find(name).ok_or(Fault::UnknownSession)).transpose()?;
         if let Some(session) = &session
-            && app.as_ref().is_none_or(|app| app.app.id != session.app)
+            && app.is_none_or(|app| app.app.id != session.app)
         {
             return Err(Fault::UnknownSession);
         }
         let headers = request.headers();
-        let is_own = app.as_ref().is_some_and(|app| Gateway::may_bring_cookies(app, headers));
+        let is_own = app.is_some_and(|app| Gateway::may_bring_cookies(app, headers));
         let may_bring_cookies = is_own && session.as_ref().is_none_or(|session| session.may_bring_cookies);
-        let credentials = app.as_ref().and_then(|app| self.gateway.credentials(app, headers, peer, may_bring_cookies));
+        let credentials = app.and_then(|app| self.gateway.credentials(app, headers, peer, may_bring_cookies));
         Ok(Caller { session, credentials, may_bring_cookies })
     }
 

@@ -10,7 +10,7 @@ use model::{Access, App, ChannelKey, ChannelName, json};
 
 use super::info::{self, Info};
 use super::{Api, Pair, Refused, names};
-use backplane::{Page, PageFrom, PublishError};
+use backplane::{ChannelCounts, Page, PageFrom, PublishError};
 
 const PRESENCE: &str = "presence-";
 
@@ -26,6 +26,16 @@ pub(super) async fn list(api: &Api, app: &App, query: &[Pair<'_>]) -> Result<Byt
         let text = "info has user_count, which only presence channels have: add filter_by_prefix=presence-";
         return Err(Refused::bad(text));
     }
+    occupied(api, app, prefix, |counts, out| info.push_object(out, counts)).await
+}
+
+/// The occupied channels by name, each with what is to be said of its counts.
+pub(super) async fn occupied(
+    api: &Api,
+    app: &App,
+    prefix: &str,
+    push: impl Fn(ChannelCounts, &mut Vec<u8>),
+) -> Result<Bytes, Refused> {
     let mut channels = api.backplane.occupied(app.id.clone(), prefix.to_owned()).await?;
     channels.sort_by(|a, b| a.0.cmp(&b.0));
     let mut out = br#"{"channels":{"#.to_vec();
@@ -35,7 +45,7 @@ pub(super) async fn list(api: &Api, app: &App, query: &[Pair<'_>]) -> Result<Byt
         }
         json::push_string(&mut out, name.as_str());
         out.push(b':');
-        info.push_object(&mut out, counts);
+        push(counts, &mut out);
     }
     out.extend_from_slice(b"}}");
     Ok(out.into())

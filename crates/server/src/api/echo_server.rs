@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use backplane::ChannelCounts;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use model::{Access, App, ChannelKey, Secret, auth, json};
+use model::{Access, App, ChannelKey, Secret, auth};
 
-use super::channels::parameter;
+use super::channels::{self, parameter};
 use super::routes::{Call, Found};
 use super::{Api, Pair, Refused, events, info, names};
 use crate::directory::Served;
@@ -79,19 +80,11 @@ fn resident() -> u64 {
 }
 
 async fn list(api: &Api, app: &App, prefix: &str) -> Result<Bytes, Refused> {
-    let mut channels = api.backplane.occupied(app.id.clone(), prefix.to_owned()).await?;
-    channels.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut out = br#"{"channels":{"#.to_vec();
-    for (at, (name, counts)) in channels.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        json::push_string(&mut out, name.as_str());
-        let text = format!(r#":{{"subscription_count":{},"occupied":true}}"#, counts.subscriptions);
+    let push = |counts: ChannelCounts, out: &mut Vec<u8>| {
+        let text = format!(r#"{{"subscription_count":{},"occupied":true}}"#, counts.subscriptions);
         out.extend_from_slice(text.as_bytes());
-    }
-    out.extend_from_slice(b"}}");
-    Ok(out.into())
+    };
+    channels::occupied(api, app, prefix, push).await
 }
 
 async fn one(api: &Api, app: &App, name: &str) -> Result<Bytes, Refused> {

@@ -208,12 +208,7 @@ impl Gateway {
     /// The app that the URL names, else the first.
     fn desk(&self, request: &Request<Incoming>) -> Result<Arc<NamedApp>, Refused> {
         let query = pairs(request.uri().query().unwrap_or_default());
-        let served = self.directory.now();
-        let app = match query.iter().find(|(name, _)| name == "app_key") {
-            Some((_, key)) => served.apps.by_key(key),
-            None => served.apps.first(),
-        };
-        let found = app.and_then(|app| served.named(app)).cloned();
+        let found = self.directory.now().asked_for(&query).cloned();
         found.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "There is no app with this app_key".into()))
     }
 

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hub::{Connection, Worker};
-use model::frame::SEPARATOR;
 use model::{Framing, Message, Reason};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep, timeout};
@@ -322,11 +321,9 @@ impl Session {
     }
 
     fn tell(&mut self, words: &[Bytes]) {
-        let mut body = words.concat();
-        if self.framing == Framing::Separated && body.last() == Some(&(SEPARATOR as u8)) {
-            body.pop();
-        }
-        let told = self.waiting.take().map(|reply| reply.send(Ok(body.into())));
+        let words = words.concat();
+        let body = Bytes::copy_from_slice(self.framing.body(&words));
+        let told = self.waiting.take().map(|reply| reply.send(Ok(body)));
         if told.is_some_and(|told| told.is_err()) {
             // He hung up at this very moment, and what was for him is gone: he must begin anew.
             self.worker.close(&self.connection, Reason::ClientLeft);
