@@ -215,7 +215,8 @@ impl EngineIo {
         };
         let size = body.size_hint().upper().unwrap_or(self.body_bytes as u64).min(self.body_bytes as u64) as usize;
         let _share = if size > SMALL_POST {
-            let share = self.reading.try_acquire_many((size / 1024) as u32);
+            // A limit above the whole budget has all of it.
+            let share = self.reading.try_acquire_many((size / 1024).min(LARGE_POSTS) as u32);
             Some(share.map_err(|_| refused(Fault::Crowded, ""))?)
         } else {
             None
